@@ -1,0 +1,43 @@
+"""
+One error class per seam.
+
+Each message is one line: what is wrong, where, and how to mend it. `cli.py`
+turns them into an exit code; nothing else catches `BotError` as a whole.
+"""
+
+
+class BotError(Exception):
+    """Something that its user can mend; the message is one line."""
+
+
+class UsageError(BotError):
+    """A wrong option, argument or rule name (exit 2)."""
+
+
+class ConfigError(BotError):
+    """The configuration can't be read or does not fit (exit 2)."""
+
+
+class MailboxError(BotError):
+    """An input that holds no mail: no file, a folder without patches (exit 3)."""
+
+
+class PatchError(BotError):
+    """A diff that can't be read. `path` and `line` (of the diff) where known."""
+
+    def __init__(self, reason: str, path: str | None = None, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.path = path
+        self.line = line
+
+
+class TreeError(BotError):
+    """The kernel tree, or a commit in it, can't be used (exit 3)."""
+
+
+class SandboxError(BotError):
+    """No cage can be had, so nothing is built (a `CouldNotRun`)."""
+
+
+class RuleLoadError(BotError):
+    """A rule file does not load; the program does not start (exit 2)."""

@@ -1,0 +1,473 @@
+"""
+The values that pass between the stages, and the `Snapshot` protocol.
+
+Frozen dataclasses with tuple fields, and nothing that does any work: a derived
+question is a property. An outcome is its own type, to be matched on. Absence
+is `None`, and the docstring says what it means.
+
+Text that came from a mail is `str` (decoded, bad bytes replaced); what is
+applied is `bytes`, as the archive has them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, Protocol
+
+Side = Literal['new', 'old', 'message']
+"""Where a line is counted: post-image, pre-image, or commit message."""
+
+
+class Severity(IntEnum):
+    """SARIF's three levels, in order."""
+
+    NOTE = 1
+    WARNING = 2
+    ERROR = 3
+
+    @property
+    def label(self) -> str:
+        """Lower-case name, as shown to people and written to JSON."""
+        return self.name.lower()
+
+
+# --- mails and series ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who a mail or commit is from."""
+
+    name: str
+    email: str
+
+    def __str__(self) -> str:
+        return f'{self.name} <{self.email}>' if self.name else self.email
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One message: the headers that threading needs, and its decoded body bytes."""
+
+    msgid: str | None
+    subject: str
+    author: Author
+    date: str
+    in_reply_to: str | None
+    references: tuple[str, ...]
+    body: bytes
+    base_commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """
+    One patch of a series.
+
+    `message` is the commit message without subject and trailers' duplicates:
+    the text between the headers and the `---`. `notes` is what stands below
+    the `---` and before the diff. `diff` are the mail's own bytes.
+    """
+
+    n: int
+    of: int
+    msgid: str | None
+    commit: str | None
+    subject: str
+    author: Author
+    message: str
+    notes: str
+    diff: bytes
+    trailers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """A complete series, in order. `cover` is the cover letter's text, or None."""
+
+    msgid: str | None
+    subject: str
+    author: Author
+    revision: int
+    patches: tuple[Patch, ...]
+    cover: str | None = None
+    base_commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """A series that can't be judged as it is, and why. `missing` are patch numbers."""
+
+    reason: str
+    msgid: str | None = None
+    subject: str | None = None
+    author: Author | None = None
+    revision: int | None = None
+    patches: tuple[Patch, ...] = ()
+    missing: tuple[int, ...] = ()
+
+
+# --- diffs --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """
+    One hunk.
+
+    `lines` keep their marker (` `, `+`, `-`) and their line end; a line without
+    `\\n` is the file's last, unterminated. Line numbers count from 1.
+    """
+
+    old_start: int
+    old_count: int
+    new_start: int
+    new_count: int
+    lines: tuple[bytes, ...]
+
+    @property
+    def old(self) -> list[bytes]:
+        """The lines that must be there, without marker."""
+        return [line[1:] for line in self.lines if line[:1] != b'+']
+
+    @property
+    def new(self) -> list[bytes]:
+        """The lines that will be there, without marker."""
+        return [line[1:] for line in self.lines if line[:1] != b'-']
+
+
+@dataclass(frozen=True)
+class FileDiff:
+    """
+    What a patch does to one file.
+
+    `old_path` is None for a new file, `new_path` for a deleted one. Modes are
+    git's (0o100644 …), None where the patch does not say. `declined` says why
+    only git itself can apply this one (binary, copy, odd path), None otherwise.
+    """
+
+    old_path: str | None
+    new_path: str | None
+    old_mode: int | None = None
+    new_mode: int | None = None
+    hunks: tuple[Hunk, ...] = ()
+    declined: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The name to show: the new one, else the old one."""
+        return self.new_path or self.old_path or ''
+
+    @property
+    def added(self) -> tuple[tuple[int, bytes], ...]:
+        """Added lines as (line number in the post-image, bytes without marker)."""
+        return tuple((n, line) for n, line, marker in self._walk('new') if marker == b'+')
+
+    @property
+    def removed(self) -> tuple[tuple[int, bytes], ...]:
+        """Removed lines as (line number in the pre-image, bytes without marker)."""
+        return tuple((n, line) for n, line, marker in self._walk('old') if marker == b'-')
+
+    def line_at(self, side: Literal['new', 'old'], number: int) -> bytes | None:
+        """Return the diff's line (with marker) that is line `number` of that side."""
+        for n, line, marker in self._walk(side):
+            if n == number:
+                return marker + line
+        return None
+
+    def _walk(self, side: Literal['new', 'old']) -> Iterator[tuple[int, bytes, bytes]]:
+        skip = b'-' if side == 'new' else b'+'
+        for hunk in self.hunks:
+            number = hunk.new_start if side == 'new' else hunk.old_start
+            for line in hunk.lines:
+                marker = line[:1]
+                if marker == skip:
+                    continue
+                yield number, line[1:], marker
+                number += 1
+
+
+# --- trees --------------------------------------------------------------------
+
+
+class Snapshot(Protocol):
+    """A tree at one moment, read only. Paths are relative, with `/`."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a file, None where there is no such file."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the paths of all files below `prefix` (a folder, or '' for all), sorted."""
+
+
+How = Literal['exact', 'offset', '3way']
+"""How a patch was placed: where it says, elsewhere, or by git's 3-way merge."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One applied patch: the trees before and after it, and its diff."""
+
+    n: int
+    pre: Snapshot
+    post: Snapshot
+    files: tuple[FileDiff, ...]
+    tree: str = ''
+    how: How = 'exact'
+
+    def file(self, path: str) -> FileDiff | None:
+        """Return the diff of `path` (new or old name), None where it is not touched."""
+        for diff in self.files:
+            if path in (diff.new_path, diff.old_path):
+                return diff
+        return None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A base that was tried and did not fit: first patch and path that failed, and why."""
+
+    ref: str
+    commit: str
+    n: int
+    path: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """The commit that a series is applied to, and why that one."""
+
+    tree: str
+    ref: str
+    commit: str
+    why: str
+    tried: tuple[Tried, ...] = ()
+
+
+@dataclass(frozen=True)
+class AppliedSeries:
+    """A series that applies as a whole, one step a patch."""
+
+    series: Series
+    base: Base
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class DoesNotApply:
+    """
+    Why patch `n` does not apply.
+
+    `path` and `hunk` (1-based) say where, None where the patch as a whole is
+    at fault. `steps` are the patches before it.
+    """
+
+    series: Series
+    base: Base
+    n: int
+    reason: str
+    path: str | None = None
+    hunk: int | None = None
+    steps: tuple[Step, ...] = ()
+
+
+# --- builds -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """
+    One thing that a compiler, linker, test or sanitizer said.
+
+    `path` is relative to the kernel tree; None where it named no file of it.
+    `symbol` is the name that it speaks of, where it names one. `code` is the
+    source line that it quoted.
+    """
+
+    kind: Literal['error', 'warning', 'assert', 'sanitizer']
+    text: str
+    path: str | None = None
+    line: int | None = None
+    symbol: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Built, ran, said so, and no sanitizer spoke."""
+
+    run: int
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True)
+class TestsFailed:
+    """Built, but not all of it passed. `run` is None where there was no summary."""
+
+    run: int | None
+    failed: tuple[Diagnostic, ...]
+    sanitizer: tuple[Diagnostic, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+    reason: str = ''
+
+
+@dataclass(frozen=True)
+class BuildFailed:
+    """The harness does not build. `errors` in the order of the output."""
+
+    errors: tuple[Diagnostic, ...]
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True)
+class CouldNotRun:
+    """Our own side failed, or a limit was hit (`limit` names it). Never the author's."""
+
+    reason: str
+    limit: str | None = None
+
+
+BuildOutcome = Passed | TestsFailed | BuildFailed | CouldNotRun
+
+
+@dataclass(frozen=True)
+class Build:
+    """
+    One harness at patch `n` (0: the base).
+
+    `reused` means that no input differs from the patch before, so its result
+    is this one's. `flags` are what we added to the build; `log` the end of the
+    output, cleaned of control characters.
+    """
+
+    harness: str
+    n: int
+    outcome: BuildOutcome
+    reused: bool = False
+    flags: tuple[str, ...] = ()
+    seconds: float = 0.0
+    log: str = ''
+
+
+@dataclass(frozen=True)
+class Harness:
+    """
+    A userland test harness in the kernel tree.
+
+    `dir` is its folder, `make` extra words for make, `run` the command that
+    runs it there, `within` the folders that its build may read from.
+    """
+
+    name: str
+    dir: str
+    run: str
+    make: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one build in the cage may use: seconds, bytes, processes."""
+
+    time: float = 600.0
+    memory: int = 4 << 30
+    processes: int = 256
+    disk: int = 1 << 30
+    output: int = 16 << 20
+
+
+# --- findings -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Another place that shows the finding: the stale copy, the failing assertion."""
+
+    path: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """
+    What a rule yields.
+
+    `n` is the patch (0: cover letter or the whole series); `path` and `line`
+    the place in its diff that a reply would quote, None where there is none.
+    `severity` None means the rule's own.
+    """
+
+    n: int
+    path: str | None
+    line: int | None
+    message: str
+    advice: str | None = None
+    side: Side = 'new'
+    symbol: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    severity: Severity | None = None
+    flow: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A hit with its rule's id, its severity, and a fingerprint stable from v1 to v2."""
+
+    rule: str
+    severity: Severity
+    fingerprint: str
+    hit: Hit
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """A finding that is not counted, and the reason that was given."""
+
+    finding: Finding
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something of ours that went wrong. `what` is a rule id, a harness or a stage."""
+
+    what: str
+    error: str
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a rule is handed."""
+
+    series: Series
+    applied: AppliedSeries | DoesNotApply
+    builds: tuple[Build, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The patches that apply, in order."""
+        return self.applied.steps
+
+
+@dataclass(frozen=True)
+class Review:
+    """Everything that was found out about one series."""
+
+    series: Series | Incomplete | None
+    applied: AppliedSeries | DoesNotApply | None = None
+    findings: tuple[Finding, ...] = ()
+    suppressed: tuple[Suppressed, ...] = ()
+    builds: tuple[Build, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def verdict(self) -> Literal['clean', 'findings', 'could-not-check']:
+        """The one word at the end. What could not be checked outweighs findings."""
+        if not isinstance(self.applied, AppliedSeries) or self.failures:
+            return 'could-not-check'
+        if any(isinstance(build.outcome, CouldNotRun) for build in self.builds):
+            return 'could-not-check'
+        return 'findings' if self.findings else 'clean'

@@ -1,0 +1,216 @@
+"""
+Which mails make a series: pure, from bytes to `Series` or `Incomplete`.
+
+Answers: what a mail says (author, subject, message, notes, diff), which of
+several mails are the patches of one series, in which order, of which revision.
+Refuses: to fetch anything, to follow threads (b4 does), to say whether the
+series applies. What `git mailinfo` would take for message and diff, it takes.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from email.message import Message
+from email.utils import getaddresses
+
+from liblore.series import PatchSubject, parse_patch_subject
+from liblore.utils import (
+    clean_header,
+    find_trailers,
+    get_clean_msgid,
+    msg_get_author,
+    parse_message,
+    split_mbox_as_bytes,
+)
+
+from bot.model import Author, Incomplete, Mail, Patch, Series
+
+# Where git mailinfo ends the message: a `---` alone, or the first line of a diff.
+BREAK = re.compile(rb'^(?:---[ \t]*$|diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
+DIFF = re.compile(rb'^(?:diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
+INBODY = re.compile(r'\A(?:(From|Subject|Date): (.*)\n)', re.I)
+BASE_COMMIT = re.compile(rb'^base-commit: ([0-9a-f]{40,64})\s*$', re.M)
+# No message is longer; a larger one is not searched for trailers.
+LONGEST_MESSAGE = 1 << 20
+
+
+def split(data: bytes) -> Iterator[bytes]:
+    """
+    Yield the mails of an mbox (mboxrd, as public-inbox writes it), or the one mail.
+
+    A lone mail without a `From ` line, as an MUA saves it, is one mail.
+    """
+    yield from (raw for raw in split_mbox_as_bytes(data) if raw.strip())
+
+
+def parse_mail(raw: bytes) -> Mail:
+    """Read one mail. Nothing in it is an error: what is missing is None or empty."""
+    msg = parse_message(raw)
+    body = _body(msg)
+    base = BASE_COMMIT.search(body)
+    name, address = msg_get_author(msg)
+    return Mail(
+        msgid=get_clean_msgid(msg),
+        subject=clean_header(msg['Subject']),
+        author=Author(name, address),
+        date=clean_header(msg['Date']),
+        in_reply_to=get_clean_msgid(msg, 'In-Reply-To'),
+        references=tuple(re.findall(r'<([^<>\s]+)>', str(msg['References'] or ''))),
+        body=body,
+        base_commit=base[1].decode() if base else None,
+    )
+
+
+def assemble(mails: Iterable[Mail]) -> Series | Incomplete:
+    """
+    Choose the newest revision among `mails` and put its patches in order.
+
+    Replies are left out. A mail that is there twice with the same content
+    counts once. Mails without a `[PATCH]` in the subject count only where no
+    mail has one (`git format-patch --no-numbered --subject-prefix=''`).
+    """
+    read = [(parse_patch_subject(mail.subject), mail) for mail in mails]
+    posted = [(subject, mail) for subject, mail in read if not subject.is_reply]
+    chosen = [item for item in posted if item[0].is_patch]
+    if not chosen:
+        chosen = [item for item in posted if DIFF.search(item[1].body)]
+    if not chosen:
+        return Incomplete('no patch in it')
+    revision = max(subject.version for subject, _ in chosen)
+    return _one_revision([item for item in chosen if item[0].version == revision], revision)
+
+
+def patch_of(subject: PatchSubject, mail: Mail) -> Patch:
+    """Cut a mail into message, notes and diff, as `git mailinfo` would."""
+    message, notes, diff = _cut(mail.body)
+    text = message.decode('utf-8', 'replace')
+    author, title = mail.author, subject.title
+    while header := INBODY.match(text):
+        text = text[header.end() :]
+        value = clean_header(header[2])
+        if header[1].lower() == 'from':
+            addresses = getaddresses([value])
+            if addresses and addresses[0][1]:
+                author = Author(*addresses[0])
+        elif header[1].lower() == 'subject':
+            title = value
+    return Patch(
+        n=subject.counter,
+        of=subject.expected,
+        msgid=mail.msgid,
+        commit=None,
+        subject=title,
+        author=author,
+        message=text.strip('\n'),
+        notes=notes.decode('utf-8', 'replace').strip('\n'),
+        diff=diff,
+        trailers=trailers_of(text),
+    )
+
+
+def trailers_of(message: str) -> tuple[str, ...]:
+    """Return the trailers of a commit message (its last paragraph) as `Name: value`."""
+    paragraphs = message[-LONGEST_MESSAGE:].strip().split('\n\n')
+    return tuple(f'{name}: {value}' for name, value in find_trailers(paragraphs[-1])[0])
+
+
+def _one_revision(found: list[tuple[PatchSubject, Mail]], revision: int) -> Series | Incomplete:
+    cover: Mail | None = None
+    title = ''
+    patches: dict[int, Patch] = {}
+    twice: set[int] = set()
+    for subject, mail in found:
+        if subject.counter == 0:
+            cover, title = mail, subject.title
+            continue
+        patch = patch_of(subject, mail)
+        known = patches.get(patch.n)
+        if known is None:
+            patches[patch.n] = patch
+        elif (known.subject, known.diff, known.of) != (patch.subject, patch.diff, patch.of):
+            twice.add(patch.n)
+
+    if all(subject.counters_inferred for subject, _ in found) and len(found) > 1:
+        # Several unnumbered patches are as many series; nobody said which comes first.
+        return Incomplete(f'{len(found)} unnumbered patches: name one series', revision=revision)
+    of = max(subject.expected for subject, _ in found)
+    missing = tuple(n for n in range(1, of + 1) if n not in patches)
+    ordered = tuple(patches[n] for n in sorted(patches))
+    first = cover or found[0][1]
+    reason = None
+    empty = [patch.n for patch in ordered if not patch.diff]
+    if twice:
+        reason = f'patch {_numbers(twice, of)} is there twice, and the two differ'
+    elif not ordered:
+        reason = f'no patch in it, only the cover letter of {of}'
+    elif missing:
+        reason = f'patch {_numbers(missing, of)} is missing'
+    elif max(patches) > of:
+        reason = f'patch {max(patches)} of {of}: the numbers in the subjects do not fit'
+    elif empty:
+        reason = f'patch {_numbers(empty, of)} has no diff'
+    if reason is not None:
+        return Incomplete(
+            reason,
+            msgid=first.msgid,
+            subject=title or (ordered[0].subject if ordered else None),
+            author=first.author,
+            revision=revision,
+            patches=ordered,
+            missing=missing,
+        )
+    ordered = tuple(replace(patch, of=of) for patch in ordered)
+    return Series(
+        msgid=first.msgid,
+        subject=title or ordered[0].subject,
+        author=cover.author if cover else ordered[0].author,
+        revision=revision,
+        patches=ordered,
+        cover=cover.body.decode('utf-8', 'replace') if cover else None,
+        base_commit=next((mail.base_commit for _, mail in found if mail.base_commit), None),
+    )
+
+
+def _numbers(numbers: Iterable[int], of: int) -> str:
+    listed = sorted(numbers)
+    shown = ', '.join(str(n) for n in listed[:10]) + (', …' if len(listed) > 10 else '')
+    return f'{shown} of {of}'
+
+
+def _cut(body: bytes) -> tuple[bytes, bytes, bytes]:
+    found = BREAK.search(body)
+    if found is None:
+        return body, b'', b''
+    message, rest = body[: found.start()], body[found.start() :]
+    diff = DIFF.search(rest)
+    if diff is None:
+        return message, rest, b''
+    notes = rest[: diff.start()]
+    return message, notes.removeprefix(b'---').lstrip(b' \t'), _plain_ends(rest[diff.start() :])
+
+
+def _plain_ends(diff: bytes) -> bytes:
+    """
+    Undo CRLF that the transport added (base64 mails).
+
+    A diff of a CRLF file has CR at the end of its content only; when git's own
+    lines (`diff --git`, `@@`) have it too, every line got one on the way.
+    """
+    end = diff.find(b'\n')
+    if end > 0 and diff[end - 1 : end] == b'\r':
+        return diff.replace(b'\r\n', b'\n')
+    return diff
+
+
+def _body(msg: Message) -> bytes:
+    """Join the text parts, transfer encoding undone, in the bytes that were sent."""
+    parts = []
+    for part in msg.walk():
+        if part.is_multipart() or part.get_content_maintype() != 'text':
+            continue
+        if part.get_content_subtype() == 'html':
+            continue
+        payload = part.get_payload(decode=True)
+        if isinstance(payload, bytes):
+            parts.append(payload)
+    return b'\n'.join(parts)

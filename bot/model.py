@@ -334,7 +334,7 @@ BuildOutcome = Passed | TestsFailed | BuildFailed | CouldNotRun
 @dataclass(frozen=True)
 class Build:
     """
-    One harness at patch `n` (0: the base).
+    One harness at patch `n` (0: the base); `dir` is its folder in the tree.
 
     `reused` means that no input differs from the patch before, so its result
     is this one's. `flags` are what we added to the build; `log` the end of the
@@ -344,6 +344,7 @@ class Build:
     harness: str
     n: int
     outcome: BuildOutcome
+    dir: str = ''
     reused: bool = False
     flags: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import unidiff
 from unidiff.errors import UnidiffParseError
+from unidiff.patch import PatchedFile, PatchSet
 
 from bot.errors import PatchError
 from bot.model import FileDiff, Hunk
@@ -60,7 +60,7 @@ def parse(diff: bytes) -> tuple[FileDiff, ...]:
     """
     text = diff.decode('latin-1')
     try:
-        read = unidiff.PatchSet(io.StringIO(text))
+        read = PatchSet(io.StringIO(text))
     except (UnidiffParseError, ValueError) as error:
         raise PatchError(f'not a plain diff: {str(error).strip()[:120]}') from error
     return tuple(_sections(text.split('\n'), read))
@@ -143,7 +143,7 @@ def _find(image: list[bytes], patched: bytearray, hunk: Hunk, old: list[bytes]) 
 # --- git's own lines ----------------------------------------------------------
 
 
-def _sections(lines: list[str], read: unidiff.PatchSet) -> Iterator[FileDiff]:
+def _sections(lines: list[str], read: PatchSet) -> Iterator[FileDiff]:
     starts = [
         file.diff_line_no
         for file in read
@@ -164,7 +164,7 @@ def _sections(lines: list[str], read: unidiff.PatchSet) -> Iterator[FileDiff]:
         yield section
 
 
-def _section(lines: list[str], start: int, file: unidiff.PatchedFile, *, last: bool) -> FileDiff:
+def _section(lines: list[str], start: int, file: PatchedFile, *, last: bool) -> FileDiff:
     """`lines` from `diff --git` to the next one; `start` is the number of the first."""
     hunks, inside = _hunks(file)
     headers: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _section(lines: list[str], start: int, file: unidiff.PatchedFile, *, last: b
     return _file_diff(lines[0], headers, names, hunks)
 
 
-def _hunks(file: unidiff.PatchedFile) -> tuple[tuple[Hunk, ...], set[int]]:
+def _hunks(file: PatchedFile) -> tuple[tuple[Hunk, ...], set[int]]:
     """Turn unidiff's hunks into ours, and return the numbers of the lines they take."""
     hunks, inside = [], set()
     for hunk in file:

@@ -11,7 +11,7 @@ from bot import patch as patching
 from bot.errors import PatchError
 from bot.model import AppliedSeries, Author, Base, Patch, Series
 from bot.tree import Quarantine
-from tests.gitrepo import File, Repo, Tree
+from tests.gitrepo import Repo, Tree
 
 NAMES = (
     'a.c',
@@ -80,12 +80,12 @@ def edited(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def trees(draw: st.DrawFn) -> tuple[Tree, Tree, Tree]:
     """A tree, the same edited, and the first with unrelated edits (what the patch meets)."""
-    before: dict[str, File] = {}
+    before: dict[str, tuple[int, bytes]] = {}
     for name in draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True)):
         mode = draw(st.sampled_from((0o100644, 0o100644, 0o100644, 0o100755, 0o120000)))
         before[name] = (mode, b'target/of link' if mode == 0o120000 else draw(contents()))
     after, meets = dict(before), dict(before)
-    for name, (mode, content) in before.items():  # type: ignore[misc]  # written as pairs above
+    for name, (mode, content) in before.items():
         change = draw(st.sampled_from(('edit', 'edit', 'edit', 'delete', 'rename', 'mode', 'keep')))
         if change == 'delete':
             del after[name]

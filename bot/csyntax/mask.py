@@ -1,0 +1,92 @@
+"""
+Words that stand in the way of a parser without a preprocessor, made harmless.
+
+The result is as long as the text, line for line and column for column, so that
+every position stays true: attributes become blanks, `for_each_…(…)` becomes a
+`while (…)`, `scoped_guard(…)` an `if (…)`. Nothing inside comments, strings or
+preprocessor lines is touched.
+"""
+
+import re
+
+WORDS = """
+    __always_inline __inline __inline__ inline noinline noinline_for_stack __flatten __noclone
+    __always_unused __maybe_unused __unused __used __weak __visible __pure __cold __hot
+    __init __exit __initdata __initconst __exitdata __ref __refdata __meminit __net_init __net_exit
+    __sched __cpuidle __head notrace noinstr asmlinkage nokprobe_inline __latent_entropy
+    __user __kernel __iomem __percpu __rcu __force __bitwise __private __nocast __signed
+    __must_check __malloc __noreturn __deprecated __nonstring __designated_init
+    __no_sanitize_address __no_sanitize_memory __no_kasan_or_inline __no_kcsan __no_kmsan_checks
+    __ro_after_init __read_mostly __randomize_layout __no_randomize_layout __packed
+    __cacheline_aligned __cacheline_aligned_in_smp ____cacheline_aligned
+    ____cacheline_aligned_in_smp ____cacheline_internodealigned_in_smp __page_aligned_data
+    __page_aligned_bss __no_context_analysis
+"""
+WORDS_WITH_ARGUMENTS = """
+    __attribute__ __attribute __printf __scanf __nonnull __aligned __section __free __cleanup
+    __alloc_size __realloc_size __assume_aligned __diagnose_as
+    __acquires __releases __must_hold __cond_acquires __acquires_shared __releases_shared
+    __must_hold_shared __guarded_by __pt_guarded_by
+    __counted_by __counted_by_le __counted_by_be __counted_by_ptr
+"""
+ATTRIBUTES = tuple(WORDS.split())
+WITH_ARGUMENTS = tuple(WORDS_WITH_ARGUMENTS.split())
+
+SKIPPED = re.compile(
+    rb'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
+    rb'|^[ \t]*#(?:[^\n\\]|\\\n|\\.)*',
+    re.S | re.M,
+)
+WORD = re.compile(
+    rb'\b(?:(?P<attribute>' + '|'.join(ATTRIBUTES).encode() + rb')\b(?![ \t]*\()'
+    rb'|(?P<called>' + '|'.join(WITH_ARGUMENTS).encode() + rb')[ \t]*(?=\()'
+    rb'|(?P<loop>\w*for_each\w*)[ \t]*(?=\()'
+    rb'|(?P<guard>scoped_guard|scoped_cond_guard|scoped_user_\w+)[ \t]*(?=\())'
+)
+BLANK = re.compile(rb'[^\n]')
+
+
+def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
+    """Return the masked text, and where `scoped_guard`s stand (byte offsets)."""
+    if not WORD.search(text):
+        return text, frozenset()
+    out = bytearray(text)
+    guards = set()
+    skipped = iter([*(found.span() for found in SKIPPED.finditer(text)), (len(text), len(text))])
+    start, end = next(skipped)
+    for found in WORD.finditer(text):
+        while found.start() >= end:
+            start, end = next(skipped)
+        if start <= found.start() < end:
+            continue
+        first, last = found.span()
+        if found['attribute']:
+            out[first:last] = b' ' * (last - first)
+            continue
+        close = _closing(text, last)
+        if close is None:
+            continue
+        if found['called']:
+            out[first:close] = BLANK.sub(b' ', text[first:close])
+        elif text[close:].lstrip()[:1] != b';':  # a loop or guard without a body is a call
+            word = b'while' if found['loop'] else b'if'
+            out[first:last] = word.ljust(last - first)
+            if found['guard']:
+                guards.add(first)
+    return bytes(out), frozenset(guards)
+
+
+def _closing(text: bytes, start: int) -> int | None:
+    """Return the offset behind the parenthesis that closes the one at `start`."""
+    depth = 0
+    for position in range(start, min(len(text), start + 4000)):
+        char = text[position]
+        if char == 0x28:
+            depth += 1
+        elif char == 0x29:
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        elif char in b'{;' and depth == 0:
+            return None
+    return None

@@ -1,0 +1,156 @@
+"""
+What a rule is, and the little trees that its cases are made of.
+
+A rule is a function from `Subject` to hits, with its documentation (the
+docstring of its file), its severity, and the code that it reports (`bad`) and
+does not report (`good`). Tests, `bot rules explain` and `docs/rules.md` are
+made from those. Running the rules is `review.py`'s.
+"""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bot.model import (
+    AppliedSeries,
+    Author,
+    Base,
+    Build,
+    FileDiff,
+    Finding,
+    Hit,
+    Hunk,
+    Patch,
+    Series,
+    Severity,
+    Step,
+    Subject,
+)
+
+Check = Callable[[Subject], Iterator[Hit]]
+AUTHOR = Author('A Developer', 'dev@example.org')
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One patch of a case: whole texts of the files it changes (None: deleted), its message."""
+
+    files: Mapping[str, str | None]
+    message: str = 'mm: change something'
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    A little tree and the patches on top of it.
+
+    `expect` are the patch numbers that the hits of a bad case point at, in
+    order; None leaves that open.
+    """
+
+    before: Mapping[str, str]
+    patches: tuple[Edit, ...]
+    builds: tuple[Build, ...] = ()
+    expect: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. `id` is the name of its file, with `-` for `_`."""
+
+    id: str
+    severity: Severity
+    check: Check
+    bad: tuple[Case, ...] = field(repr=False)
+    good: tuple[Case, ...] = field(repr=False)
+    doc: str = field(repr=False, default='')
+
+    @property
+    def summary(self) -> str:
+        """The first line of its documentation."""
+        return self.doc.strip().partition('\n')[0]
+
+
+def finding_of(rule: Rule, hit: Hit) -> Finding:
+    """Stamp a hit with rule id, severity and fingerprint."""
+    return Finding(rule.id, hit.severity or rule.severity, _fingerprint(rule, hit), hit)
+
+
+def _fingerprint(rule: Rule, hit: Hit) -> str:
+    """Stay the same from v1 to v2: no line number, no patch number, white space folded."""
+    said = hit.symbol or re.sub(r'\d+', '#', hit.message)
+    parts = [rule.id, hit.path or '', said]
+    parts += [f'{shown.path}:{" ".join(shown.text.split())}' for shown in hit.evidence]
+    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
+
+
+# --- cases --------------------------------------------------------------------
+
+
+class Files:
+    """A `Snapshot` over a dict."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = dict(files)
+
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a file."""
+        text = self._files.get(path)
+        return None if text is None else text.encode()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the paths below `prefix`, sorted."""
+        below = prefix.rstrip('/') + '/' if prefix else ''
+        yield from sorted(path for path in self._files if path.startswith(below))
+
+
+def subject_of(case: Case) -> Subject:
+    """Make of a case what a rule is handed."""
+    files: dict[str, str] = dict(case.before)
+    patches, steps = [], []
+    for n, edit in enumerate(case.patches, 1):
+        after = dict(files)
+        for path, text in edit.files.items():
+            if text is None:
+                del after[path]
+            else:
+                after[path] = text
+        diffs = tuple(
+            diff_of(path, files.get(path), after.get(path))
+            for path in sorted(edit.files)
+            if files.get(path) != after.get(path)
+        )
+        steps.append(Step(n, Files(files), Files(after), diffs))
+        subject, _, body = edit.message.partition('\n')
+        patches.append(
+            Patch(n, len(case.patches), None, None, subject, AUTHOR, body.strip(), '', b'')
+        )
+        files = after
+    series = Series(None, patches[0].subject, AUTHOR, 1, tuple(patches))
+    base = Base('case', 'base', '0' * 40, 'the case')
+    return Subject(series, AppliedSeries(series, base, tuple(steps)), case.builds)
+
+
+def diff_of(path: str, before: str | None, after: str | None, context: int = 3) -> FileDiff:
+    """Compare two texts of a file, None standing for no file."""
+    old = (before or '').encode().splitlines(keepends=True)
+    new = (after or '').encode().splitlines(keepends=True)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    hunks = []
+    for group in matcher.get_grouped_opcodes(context):
+        lines: list[bytes] = []
+        for tag, i1, i2, j1, j2 in group:
+            if tag == 'equal':
+                lines += [b' ' + line for line in old[i1:i2]]
+                continue
+            lines += [b'-' + line for line in old[i1:i2]]
+            lines += [b'+' + line for line in new[j1:j2]]
+        first, last = group[0], group[-1]
+        hunks.append(
+            Hunk(first[1] + 1, last[2] - first[1], first[3] + 1, last[4] - first[3], tuple(lines))
+        )
+    return FileDiff(
+        None if before is None else path, None if after is None else path, hunks=tuple(hunks)
+    )

@@ -1,0 +1,141 @@
+"""
+A struct that the documentation shows changes, and the document does not.
+
+Documents under Documentation/ quote kernel structs in code blocks, for example
+struct vm_area_desc in Documentation/filesystems/mmap_prepare.rst. A reader
+takes the quote for the truth.
+
+Reported is a quote that had the same members as the struct before the patch,
+and has not at the end of the series. Silent about quotes that were shortened
+or out of date already, and about comments and white space.
+"""
+
+import re
+from collections.abc import Iterator
+
+from bot.csyntax import Definition, changed_line, parse, tokens
+from bot.model import Evidence, Hit, Severity, Snapshot, Step, Subject
+from bot.rule import Case, Edit, Rule
+
+QUOTE = re.compile(rb'^([ \t]+)struct (\w+) \{', re.M)
+
+
+def check(subject: Subject) -> Iterator[Hit]:
+    last = subject.steps[-1].post if subject.steps else None
+    for step in subject.steps:
+        changed = dict(_changed(step))
+        if not changed or last is None:
+            continue
+        for document, name, line, words, text in _quotes(step.pre, {key[1] for key in changed}):
+            for (path, struct), (before, after) in changed.items():
+                if struct != name or words != before.tokens:
+                    continue
+                now = parse(last.read(path) or b'').named(name, 'struct')
+                still = [q[3] for q in _quotes_in(document, last.read(document), {name})]
+                if any(found.tokens in still for found in now) or not still:
+                    continue
+                where = changed_line(step, path, after.start, after.end)
+                if where is not None:
+                    yield Hit(
+                        step.n,
+                        path,
+                        where[0],
+                        f'struct {name} changes here, {document} still shows it as it was',
+                        'Please update the document too.',
+                        side=where[1],
+                        symbol=name,
+                        evidence=(Evidence(document, line, text),),
+                    )
+
+
+def _changed(step: Step) -> Iterator[tuple[tuple[str, str], tuple[Definition, Definition]]]:
+    """Yield ((path, struct), (definition before, definition after))."""
+    for diff in step.files:
+        if not diff.new_path or not diff.old_path or not diff.new_path.endswith(('.h', '.c')):
+            continue
+        if diff.new_path.startswith(('tools/', 'samples/')):
+            continue
+        pre, post = step.pre.read(diff.old_path), step.post.read(diff.new_path)
+        if pre is None or post is None or b'struct' not in pre:
+            continue
+        old = {found.name: found for found in parse(pre).definitions if found.kind == 'struct'}
+        for found in parse(post).definitions:
+            before = old.get(found.name)
+            if found.kind == 'struct' and before and before.tokens != found.tokens:
+                yield (diff.new_path, found.name), (before, found)
+
+
+def _quotes(
+    tree: Snapshot, names: set[str]
+) -> Iterator[tuple[str, str, int, tuple[str, ...], str]]:
+    for path in tree.list('Documentation'):
+        if path.endswith(('.rst', '.txt')) and '/translations/' not in path:
+            yield from _quotes_in(path, tree.read(path), names)
+
+
+def _quotes_in(
+    path: str, text: bytes | None, names: set[str]
+) -> Iterator[tuple[str, str, int, tuple[str, ...], str]]:
+    """Yield (document, struct, line, tokens, first line) for each quote of `names`."""
+    for found in QUOTE.finditer(text or b''):
+        name = found[2].decode()
+        assert text is not None
+        if name not in names:
+            continue
+        # The quote ends where its indentation has a closing brace.
+        end = re.compile(rb'^' + re.escape(found[1]) + rb'\}', re.M).search(text, found.end())
+        if end is not None:
+            line = text.count(b'\n', 0, found.start()) + 1
+            shown = found[0].decode('latin-1').strip()
+            yield path, name, line, tokens(text[found.start() : end.end()]), shown
+
+
+HEADER, DOCUMENT = 'include/linux/range.h', 'Documentation/mm/range.rst'
+STRUCT = 'struct range {\n\tconst struct mm *mm; /* whose */\n\tint flags;\n};\n'
+CHANGED = STRUCT.replace('const ', '')
+QUOTED = """Ranges
+======
+
+.. code-block:: C
+
+    struct range {
+        const struct mm *mm;
+        int flags;
+    };
+
+The end.
+"""
+SHORT = QUOTED.replace('        int flags;\n', '        ...\n')
+
+RULE = Rule(
+    id='struct-doc-stale',
+    severity=Severity.WARNING,
+    check=check,
+    bad=(
+        Case({HEADER: STRUCT, DOCUMENT: QUOTED}, (Edit({HEADER: CHANGED}),), expect=(1,)),
+        Case(
+            {HEADER: STRUCT, DOCUMENT: QUOTED},
+            (Edit({'mm/x.c': 'int x;\n'}), Edit({HEADER: STRUCT.replace('flags', 'state')})),
+            expect=(2,),
+        ),
+        Case(
+            {HEADER: STRUCT, DOCUMENT: QUOTED},
+            (Edit({HEADER: CHANGED, DOCUMENT: QUOTED + 'Another word.\n'}),),
+            expect=(1,),
+        ),
+    ),
+    good=(
+        Case(
+            {HEADER: STRUCT, DOCUMENT: QUOTED},
+            (Edit({HEADER: CHANGED, DOCUMENT: QUOTED.replace('const ', '')}),),
+        ),
+        Case(
+            {HEADER: STRUCT, DOCUMENT: QUOTED},
+            (Edit({HEADER: CHANGED}), Edit({DOCUMENT: QUOTED.replace('const ', '')})),
+        ),
+        Case({HEADER: STRUCT, DOCUMENT: SHORT}, (Edit({HEADER: CHANGED}),)),
+        Case(
+            {HEADER: STRUCT, DOCUMENT: QUOTED}, (Edit({HEADER: STRUCT.replace('whose', 'which')}),)
+        ),
+    ),
+)

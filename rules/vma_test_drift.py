@@ -1,0 +1,144 @@
+"""
+A definition that the VMA tests copy changes, and its copy does not.
+
+tools/testing/vma builds mm/vma.c in userland against copies of the kernel's
+own definitions, kept in tools/testing/vma/include/dup.h; the comment there
+asks that they be kept in sync. When only the kernel's side changes, the tests
+go on testing the code of yesterday, and pass.
+
+Reported is a copy that was the same as the kernel's definition before the
+patch, is not the same after it, and is still not the same at the end of the
+series. Silent about copies that differed before (partial structs, stand-ins),
+about prototypes, about a copy that the patch edits too (vma-test-copy), and
+about a const that only the copy keeps (desc-const-removed).
+"""
+
+from collections.abc import Iterator
+
+from bot.csyntax import Definition, changed_line, parse
+from bot.model import Evidence, Hit, Severity, Step, Subject
+from bot.rule import Case, Edit, Rule
+from rules import _copies as copies
+
+
+def check(subject: Subject) -> Iterator[Hit]:
+    for step in subject.steps:
+        touched = [
+            diff.path
+            for diff in step.files
+            if diff.old_path and diff.new_path and copies.is_original(diff.new_path)
+        ]
+        if not touched:
+            continue
+        before, after = (copies.by_key(found) for found in copies.copies_before_and_after(step))
+        for path in touched:
+            yield from _file(subject, step, path, before, after)
+
+
+def _file(
+    subject: Subject,
+    step: Step,
+    path: str,
+    before: dict[copies.Key, list[Definition]],
+    after: dict[copies.Key, list[Definition]],
+) -> Iterator[Hit]:
+    diff = step.file(path)
+    assert diff is not None
+    pre = copies.by_key(copies.definitions(step.pre.read(diff.old_path or path)))
+    post = copies.by_key(copies.definitions(step.post.read(path)))
+    for key, originals in post.items():
+        for copy in before.get(key, []):
+            if not copies.same(copy, pre.get(key, [])) or copies.same(copy, originals):
+                continue
+            left = [found for found in after.get(key, []) if found.tokens == copy.tokens]
+            if not left or _closed_later(subject, path, key) or _only_const(copy, originals):
+                continue
+            changed = _differing(copy, originals)
+            where = changed_line(step, path, changed.start, changed.end)
+            if where is None:
+                continue
+            text = parse(step.post.read(copies.COPIES) or b'').line(left[0].start)
+            yield Hit(
+                step.n,
+                path,
+                where[0],
+                f'{copies.shown(copy)} changes here, its copy in {copies.COPIES} does not',
+                'Please update the copy too, so that the VMA tests test this code.',
+                side=where[1],
+                symbol=copy.name,
+                evidence=(Evidence(copies.COPIES, left[0].start, text),),
+            )
+
+
+def _closed_later(subject: Subject, path: str, key: copies.Key) -> bool:
+    """Whether copy and original are the same again at the end of the series."""
+    last = subject.steps[-1].post
+    there = copies.by_key(copies.definitions(last.read(copies.COPIES))).get(key, [])
+    originals = copies.by_key(copies.definitions(last.read(path))).get(key, [])
+    if not there or not originals:
+        return True  # removed or moved: not drift
+    return any(copies.same(copy, originals) for copy in there)
+
+
+def _only_const(copy: Definition, originals: list[Definition]) -> bool:
+    """Whether it is struct vm_area_desc, different by const alone: desc-const-removed says that."""
+    if copy.name != 'vm_area_desc':
+        return False
+    plain = [token for token in copy.tokens if token != 'const']
+    return any(plain == [t for t in other.tokens if t != 'const'] for other in originals)
+
+
+def _differing(copy: Definition, originals: list[Definition]) -> Definition:
+    """Of several definitions under `#if`, take the one most like the copy's context."""
+    return next((found for found in originals if found.context == copy.context), originals[0])
+
+
+UTIL, HEADER = 'mm/util.c', 'include/linux/mm.h'
+OLD = 'int span(struct range *r)\n{\n\treturn r->end - r->start;\n}\n'
+NEW = 'int span(struct range *r)\n{\n\treturn r->end - r->start + 1;\n}\n'
+COPY = 'static inline ' + OLD
+TREE = {UTIL: OLD, copies.COPIES: COPY}
+STRUCT = 'struct range {\n\tunsigned long start, end;\n};\n'
+LONGER = 'struct range {\n\tunsigned long start, end, flags;\n};\n'
+
+RULE = Rule(
+    id='vma-test-drift',
+    severity=Severity.WARNING,
+    check=check,
+    bad=(
+        Case(TREE, (Edit({UTIL: NEW}),), expect=(1,)),
+        Case({HEADER: STRUCT, copies.COPIES: STRUCT}, (Edit({HEADER: LONGER}),), expect=(1,)),
+        Case(
+            {HEADER: '#define SHIFT 12\n', copies.COPIES: '#define SHIFT\t12\n'},
+            (Edit({UTIL: OLD}), Edit({HEADER: '#define SHIFT 13\n'})),
+            expect=(2,),
+        ),
+        Case(
+            {HEADER: 'enum op { A, B };\n', copies.COPIES: '/* ops */\nenum op { A, B };\n'},
+            (Edit({HEADER: 'enum op { A, B, C };\n'}),),
+            expect=(1,),
+        ),
+    ),
+    good=(
+        Case(TREE, (Edit({UTIL: NEW, copies.COPIES: 'static inline ' + NEW}),)),
+        # A later patch of the series closes it.
+        Case(TREE, (Edit({UTIL: NEW}), Edit({copies.COPIES: 'static inline ' + NEW}))),
+        # The copy was never the same: a stand-in.
+        Case(
+            {UTIL: OLD, copies.COPIES: 'int span(struct range *r) { return 1; }\n'},
+            (Edit({UTIL: NEW}),),
+        ),
+        # Only a comment and white space.
+        Case(TREE, (Edit({UTIL: '/* length */\n' + OLD.replace('\t', '    ')}),)),
+        # A const that only the copy keeps belongs to desc-const-removed.
+        Case(
+            {
+                HEADER: 'struct vm_area_desc {\n\tstruct file *const file;\n};\n',
+                copies.COPIES: 'struct vm_area_desc {\n\tstruct file *const file;\n};\n',
+            },
+            (Edit({HEADER: 'struct vm_area_desc {\n\tstruct file *file;\n};\n'}),),
+        ),
+        # Moved as it is.
+        Case(TREE, (Edit({UTIL: '\n\n' + OLD}),)),
+    ),
+)

@@ -1,0 +1,44 @@
+"""Every rule's own cases, generated."""
+
+import pytest
+
+from bot.rule import Case, Rule, finding_of, subject_of
+from rules import ALL
+
+BAD = [(f'{rule.id}-bad-{n}', rule, case) for rule in ALL for n, case in enumerate(rule.bad, 1)]
+GOOD = [(f'{rule.id}-good-{n}', rule, case) for rule in ALL for n, case in enumerate(rule.good, 1)]
+
+
+@pytest.mark.parametrize(('rule', 'case'), [one[1:] for one in BAD], ids=[one[0] for one in BAD])
+def test_bad(rule: Rule, case: Case) -> None:
+    subject = subject_of(case)
+    hits = list(rule.check(subject))
+    assert hits
+    if case.expect is not None:
+        assert tuple(hit.n for hit in hits) == case.expect
+    for hit in hits:
+        step = next(step for step in subject.steps if step.n == hit.n)
+        assert hit.path is not None
+        diff = step.file(hit.path)
+        assert diff is not None
+        assert hit.side != 'message'
+        marker = (diff.line_at(hit.side, hit.line or 0) or b'')[:1]
+        assert marker == (b'+' if hit.side == 'new' else b'-'), 'not a line that the patch changes'
+        assert '\n' not in hit.message
+        assert not hit.message.endswith('.')
+        assert finding_of(rule, hit).fingerprint
+
+
+@pytest.mark.parametrize(('rule', 'case'), [one[1:] for one in GOOD], ids=[one[0] for one in GOOD])
+def test_good(rule: Rule, case: Case) -> None:
+    assert list(rule.check(subject_of(case))) == []
+
+
+@pytest.mark.parametrize('rule', ALL, ids=lambda rule: rule.id)
+def test_a_rule_is_documented_and_has_its_cases(rule: Rule) -> None:
+    assert len(rule.bad) >= 3
+    assert len(rule.good) >= 3
+    first, _, rest = rule.doc.strip().partition('\n\n')
+    assert '\n' not in first
+    assert first.endswith('.')
+    assert len(rest) > 100

@@ -357,7 +357,8 @@ class Harness:
     A userland test harness in the kernel tree.
 
     `dir` is its folder, `make` extra words for make, `run` the command that
-    runs it there, `within` the folders that its build may read from.
+    runs it there, `within` the folders that its build may read from,
+    `packages` what Debian calls the libraries that it needs.
     """
 
     name: str
@@ -365,6 +366,16 @@ class Harness:
     run: str
     make: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A configured kernel repository, and the refs to try as a base, in order."""
+
+    name: str
+    path: str
+    refs: tuple[str, ...] = ('HEAD',)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""
+`config.toml`: from TOML to frozen values of `model.py`.
+
+Found at --config, $VMA_BOT_CONFIG, $XDG_CONFIG_HOME/vma-review-bot/config.toml,
+/etc/vma-review-bot/config.toml, in that order; without any, the defaults.
+Never taken from the working directory or a kernel tree: it names code to run.
+An unknown key or a wrong type is a `ConfigError` that names file, key and what
+was expected.
+"""
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tomli
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bot.errors import ConfigError
+from bot.model import Harness, Limits, Tree
+
+NAME = 'vma-review-bot'
+ARCHES = {
+    'x86_64': 'x86', 'i686': 'x86', 'aarch64': 'arm64', 'ppc64le': 'powerpc', 'ppc64': 'powerpc',
+    's390x': 's390', 'riscv64': 'riscv', 'loongarch64': 'loongarch', 'armv7l': 'arm',
+}  # fmt: skip
+UNITS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
+SIZES = {'': 0, 'K': 10, 'M': 20, 'G': 30}
+
+VMA = Harness(
+    name='vma',
+    dir='tools/testing/vma',
+    run='./vma',
+    make=('EXTRA_CFLAGS=-fno-var-tracking-assignments',),
+    within=(
+        'arch/{arch}/include', 'include', 'lib', 'mm', 'scripts', 'tools/arch', 'tools/build',
+        'tools/include', 'tools/lib', 'tools/scripts', 'tools/testing/radix-tree',
+        'tools/testing/shared',
+    ),
+    packages=('gcc', 'make', 'liburcu-dev', 'libasan8'),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the rest of the program needs to know. `path` is None for the defaults."""
+
+    path: Path | None
+    trees: tuple[Tree, ...]
+    harnesses: tuple[Harness, ...]
+    limits: Limits
+    disabled: tuple[str, ...]
+    cache: Path
+
+
+def load(named: Path | None = None) -> Config:
+    """Find and read the configuration."""
+    path = _find(named)
+    if path is None:
+        return _made(_File(), None)
+    try:
+        with path.open('rb') as file:
+            read = tomli.load(file)
+    except OSError as error:
+        raise ConfigError(f'{path}: {error.strerror}') from error
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path}: not TOML: {error}') from error
+    try:
+        return _made(_File.model_validate(read), path)
+    except ValidationError as error:
+        raise ConfigError(f'{path}: {_first(error)}') from error
+
+
+def _find(named: Path | None) -> Path | None:
+    if named is not None:
+        return named
+    if said := os.environ.get('VMA_BOT_CONFIG'):
+        return Path(said)
+    for folder in (_home('XDG_CONFIG_HOME', '.config'), Path('/etc')):
+        path = folder / NAME / 'config.toml'
+        if path.exists():
+            return path
+    return None
+
+
+def _home(variable: str, default: str) -> Path:
+    said = os.environ.get(variable)
+    return Path(said) if said else Path.home() / default
+
+
+# --- the file's own shape -----------------------------------------------------
+
+
+def _seconds(value: object) -> object:
+    """Read `"90s"`, `"2m"`, `"6h"`, `"3d"`."""
+    found = re.fullmatch(r'(\d+(?:\.\d+)?)([smhd])', value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('a duration such as "90s", "2m", "6h"')
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _bytes(value: object) -> object:
+    """Read `"64M"`, `"4G"`."""
+    found = re.fullmatch(r'(\d+)([KMG]?)', value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('a size such as "512K", "64M", "4G"')
+    return int(found[1]) << SIZES[found[2]]
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Size = Annotated[int, BeforeValidator(_bytes)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra='forbid', strict=True, frozen=True)
+
+
+class _Tree(_Table):
+    name: str = Field(min_length=1)
+    path: str
+    refs: list[str] = Field(default=['HEAD'], min_length=1)
+
+
+class _Harness(_Table):
+    name: str = Field(pattern=r'^[a-z0-9][a-z0-9_-]*$')
+    dir: str | None = None
+    run: str | None = None
+    make: list[str] | None = None
+    within: list[str] | None = None
+    packages: list[str] | None = None
+
+
+class _Sandbox(_Table):
+    time: Duration = Limits.time
+    memory: Size = Limits.memory
+    processes: int = Field(default=Limits.processes, ge=16)
+    disk: Size = Limits.disk
+    output: Size = Limits.output
+
+
+class _Rules(_Table):
+    disable: list[str] = []
+
+
+class _State(_Table):
+    cache: str | None = None
+
+
+class _File(_Table):
+    tree: list[_Tree] = []
+    harness: list[_Harness] = []
+    sandbox: _Sandbox = _Sandbox()
+    rules: _Rules = _Rules()
+    state: _State = _State()
+
+
+def _made(file: _File, path: Path | None) -> Config:
+    harnesses = {VMA.name: VMA}
+    for table in file.harness:
+        harnesses[table.name] = _harness(table, harnesses.get(table.name), path)
+    cache = Path(file.state.cache).expanduser() if file.state.cache else None
+    box = file.sandbox
+    return Config(
+        path,
+        tuple(
+            Tree(one.name, str(Path(one.path).expanduser()), tuple(one.refs)) for one in file.tree
+        ),
+        tuple(_on_this_machine(harness) for harness in harnesses.values()),
+        Limits(box.time, box.memory, box.processes, box.disk, box.output),
+        tuple(file.rules.disable),
+        cache or _home('XDG_CACHE_HOME', '.cache') / NAME,
+    )
+
+
+def _harness(table: _Harness, known: Harness | None, path: Path | None) -> Harness:
+    """Complete a `[[harness]]` by the shipped one of that name."""
+    for key in ('dir', 'run', 'within'):
+        if known is None and getattr(table, key) is None:
+            raise ConfigError(f'{path}: [[harness]] "{table.name}" needs the key "{key}"')
+    base = known or Harness(table.name, '', '')
+    return Harness(
+        table.name,
+        (table.dir or base.dir).strip('/'),
+        table.run or base.run,
+        tuple(table.make) if table.make is not None else base.make,
+        tuple(table.within) if table.within is not None else base.within,
+        tuple(table.packages) if table.packages is not None else base.packages,
+    )
+
+
+def _on_this_machine(harness: Harness) -> Harness:
+    arch = ARCHES.get(platform.machine(), platform.machine())
+    within = tuple(folder.replace('{arch}', arch).strip('/') for folder in harness.within)
+    return Harness(harness.name, harness.dir, harness.run, harness.make, within, harness.packages)
+
+
+def _first(error: ValidationError) -> str:
+    """Say the first thing that is wrong: key, and what was expected."""
+    first = error.errors()[0]
+    key = ''
+    for part in first['loc']:
+        key += f'[{part}]' if isinstance(part, int) else f'.{part}' if key else str(part)
+    if first['type'] == 'extra_forbidden':
+        return f'unknown key "{key}"'
+    if first['type'] == 'value_error':
+        return f'"{key}" must be {str(first["msg"]).removeprefix("Value error, ")}'
+    return f'"{key}": {first["msg"][0].lower()}{first["msg"][1:]}'

@@ -1,0 +1,56 @@
+"""
+Mails from this machine: a file, a folder, or standard input.
+
+Raises `MailboxError` where there is no mail to be had, in one line. Which of
+the mails make a series is `series.py`'s to say.
+"""
+
+import sys
+from pathlib import Path
+
+from bot.errors import MailboxError
+from bot.model import Mail
+from bot.series import parse_mail, split
+
+SUFFIXES = ('.patch', '.mbox', '.eml', '.mail', '.txt')
+LARGEST = 512 << 20
+"""Bytes. The largest mails on lists are some 20 MB."""
+
+
+def read(source: str) -> list[Mail]:
+    """
+    Return the mails of `source`: an mbox or a single mail, a folder of them, or `-`.
+
+    A folder's files are taken in the order of their names, as git
+    format-patch numbers them.
+    """
+    if source == '-':
+        return _mails(sys.stdin.buffer.read(LARGEST + 1), 'standard input')
+    path = Path(source)
+    try:
+        if not path.is_dir():
+            return _mails(_bytes(path), source)
+        files = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES and one.is_file())
+        if not files:
+            raise MailboxError(f'{source}: no *.patch or *.mbox in this folder')
+        return [mail for file in files for mail in _mails(_bytes(file), str(file))]
+    except FileNotFoundError as error:
+        raise MailboxError(f'{source}: no such file or folder') from error
+    except OSError as error:
+        raise MailboxError(f'{source}: {error.strerror}') from error
+
+
+def _bytes(path: Path) -> bytes:
+    with path.open('rb') as file:
+        return file.read(LARGEST + 1)
+
+
+def _mails(data: bytes, name: str) -> list[Mail]:
+    if len(data) > LARGEST:
+        raise MailboxError(f'{name}: larger than {LARGEST >> 20} MB')
+    if not data.strip():
+        raise MailboxError(f'{name}: empty, no mail in it')
+    mails = [parse_mail(raw) for raw in split(data)]
+    if not any(mail.subject or mail.msgid for mail in mails):
+        raise MailboxError(f'{name}: no mail in it (git format-patch makes mails)')
+    return mails

@@ -1,0 +1,203 @@
+"""`--format text`: a report that a person reads in a terminal."""
+
+import io
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bot.model import (
+    Build,
+    BuildFailed,
+    CouldNotRun,
+    DoesNotApply,
+    Finding,
+    Incomplete,
+    Passed,
+    Review,
+    Severity,
+    TestsFailed,
+)
+from bot.output.json import failures_of
+from bot.plain import one_line, plain
+
+STYLES = {Severity.ERROR: 'bold red', Severity.WARNING: 'bold yellow', Severity.NOTE: 'bold cyan'}
+
+
+def render(review: Review, *, width: int = 100, colour: bool = False, verbose: bool = False) -> str:
+    """Return the report. `width` is the terminal's; code is never wrapped."""
+    buffer = io.StringIO()
+    console = Console(
+        file=buffer,
+        width=max(width, 40),
+        force_terminal=colour,
+        color_system='standard' if colour else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    _Report(review, console, verbose).print()
+    return ''.join(f'{line.rstrip()}\n' for line in buffer.getvalue().splitlines())
+
+
+class _Report:
+    def __init__(self, review: Review, console: Console, verbose: bool) -> None:
+        self.review = review
+        self.console = console
+        self.verbose = verbose
+
+    def print(self) -> None:
+        self._head()
+        numbers = sorted({finding.hit.n for finding in self.review.findings})
+        for n in numbers:
+            self._patch(n, [one for one in self.review.findings if one.hit.n == n])
+        if self.review.builds:
+            self._builds()
+        for failure in failures_of(self.review):
+            at = f' (patch {failure.n})' if failure.n else ''
+            self._line(('could not check', 'bold red'), f': {failure.what}{at}: {failure.error}')
+        for one in self.review.suppressed:
+            finding = one.finding
+            self._line(
+                f'suppressed: {finding.rule} in patch {finding.hit.n}: {one_line(one.reason)}'
+            )
+        self._verdict()
+
+    def _head(self) -> None:
+        series = self.review.series
+        if series is not None:
+            count = len(series.patches)
+            said = [f'v{series.revision}'] if series.revision and series.revision > 1 else []
+            said.append(f'{count} patch' if count == 1 else f'{count} patches')
+            if series.author is not None:
+                said.append(one_line(series.author.name or series.author.email))
+            title = one_line(series.subject or 'a series without a subject')
+            self._line((title, 'bold'), f' ({", ".join(said)})')
+        applied = self.review.applied
+        if applied is not None:
+            base = applied.base
+            self._line(f'base: {base.ref} {base.commit[:12]} of {base.tree} ({base.why})')
+            for one in base.tried:
+                self._line(f'      not {one.ref} {one.commit[:12]}: patch {one.n}: {one.reason}')
+            hows = [f'{step.n} by {step.how}' for step in applied.steps if step.how != 'exact']
+            if hows and (self.verbose or any('3way' in how for how in hows)):
+                self._line(f'applied: patch {", ".join(hows)}')
+        self.console.print()
+
+    def _patch(self, n: int, findings: list[Finding]) -> None:
+        self._line((self._title(n), 'bold'))
+        place = None
+        for finding in findings:
+            hit = finding.hit
+            if (hit.path, hit.line, hit.side) != place:
+                place = (hit.path, hit.line, hit.side)
+                if hit.path is not None:
+                    where = f'{hit.path}:{hit.line}' if hit.line is not None else hit.path
+                    self._line((f'  {where}', 'magenta'))
+                quoted = self._quoted(finding)
+                if quoted:
+                    style = 'green' if quoted[:1] == '+' else 'red' if quoted[:1] == '-' else ''
+                    self._line((f'    {quoted}', style), wrap=False)
+            self._finding(finding)
+        self.console.print()
+
+    def _finding(self, finding: Finding) -> None:
+        text = Text()
+        text.append(finding.severity.label, STYLES[finding.severity])
+        text.append(f': {plain(finding.hit.message)}')
+        if finding.hit.advice:
+            text.append(f'. {plain(finding.hit.advice)}')
+        text.append(f'  [{finding.rule}]', 'dim')
+        self.console.print(Padding(text, (0, 0, 0, 4)))
+        shown = finding.hit.evidence
+        for one in shown[:5]:
+            self._line((f'      {one.path}:{one.line}: {one_line(one.text)}', 'dim'), wrap=False)
+        if len(shown) > 5:
+            self._line((f'      and {len(shown) - 5} more', 'dim'))
+        if self.verbose:
+            for one in finding.hit.flow:
+                self._line((f'      → {one.line}: {one_line(one.text)}', 'dim'), wrap=False)
+
+    def _title(self, n: int) -> str:
+        series = self.review.series
+        patches = series.patches if series is not None else ()
+        patch = next((patch for patch in patches if patch.n == n), None)
+        if patch is None:
+            return 'the series as a whole'
+        return f'[{patch.n}/{patch.of}] {one_line(patch.subject)}'
+
+    def _quoted(self, finding: Finding) -> str:
+        """The line of the diff that a reply would quote."""
+        hit, applied = finding.hit, self.review.applied
+        if applied is None or hit.path is None or hit.line is None or hit.side == 'message':
+            return ''
+        step = next((step for step in applied.steps if step.n == hit.n), None)
+        diff = step.file(hit.path) if step is not None else None
+        line = diff.line_at(hit.side, hit.line) if diff is not None else None
+        if line is None:
+            return ''
+        return plain(line.decode('utf-8', 'replace').rstrip('\r\n').expandtabs(8), 160)
+
+    def _builds(self) -> None:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+        for build in self.review.builds:
+            took = 'reused' if build.reused else f'{build.seconds:.1f} s'
+            series = self.review.series
+            of = len(series.patches) if series is not None else 0
+            patch = 'base' if build.n == 0 else f'{build.n}/{of}'
+            table.add_row(f'  {build.harness}', patch, _outcome(build), took)
+        self._line(('builds', 'bold'))
+        self.console.print(table)
+        flags = sorted({flag for build in self.review.builds for flag in build.flags})
+        if flags:
+            self._line((f'  (with {" ".join(flags)})', 'dim'))
+        self.console.print()
+
+    def _verdict(self) -> None:
+        review = self.review
+        counts = [
+            f'{count} {severity.label}{"s" if count > 1 else ""}'
+            for severity in sorted(Severity, reverse=True)
+            if (count := sum(one.severity == severity for one in review.findings))
+        ]
+        said = ', '.join(counts) or 'no findings'
+        match review:
+            case Review(series=Incomplete()):
+                self._line(('could not check', 'bold red'), ': the series is incomplete')
+            case Review(applied=DoesNotApply()):
+                self._line(('could not check', 'bold red'), ': the series does not apply')
+            case _ if review.verdict == 'could-not-check':
+                self._line(('could not check', 'bold red'), f' all of it; {said}')
+            case _ if review.findings:
+                self._line((said, STYLES[max(one.severity for one in review.findings)]))
+            case _:
+                self._line(('clean', 'bold green'))
+
+    def _line(self, *parts: str | tuple[str, str], wrap: bool = True) -> None:
+        text = Text(no_wrap=not wrap, overflow='fold' if wrap else 'ignore')
+        for part in parts:
+            text.append(*((part,) if isinstance(part, str) else part))
+        self.console.print(text, soft_wrap=not wrap)
+
+
+def _outcome(build: Build) -> Text:
+    match build.outcome:
+        case Passed(run=run):
+            return Text(f'{run} tests passed', 'green')
+        case TestsFailed(run=run, failed=failed, reason=reason):
+            names = ', '.join(_names(one.symbol or '?' for one in failed))
+            return Text(
+                f'{len(failed)} of {run} tests failed: {names}' if failed else reason, 'red'
+            )
+        case BuildFailed():
+            return Text('does not build', 'red')
+        case CouldNotRun(reason=reason):
+            return Text(f'could not run: {reason}', 'yellow')
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    listed = [one_line(name, 60) for name in names]
+    return listed if len(listed) <= 4 else [*listed[:4], '…']

@@ -22,4 +22,4 @@ def choose(series: Series, tree: Tree, quarantine: Quarantine, wanted: str | Non
         else:
             return Base(tree.name, 'base-commit', str(commit.id), 'the series names it')
     ref = tree.refs[0]
-    return Base(tree.name, ref, str(quarantine.resolve(ref).id), 'the first ref of the tree')
+    return Base(tree.name, ref, str(quarantine.resolve(ref).id), f'the first ref of {tree.name}')

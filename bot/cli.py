@@ -138,9 +138,10 @@ def check(series: tuple[str, ...], **given: Any) -> int:
             found = _judge(one, options, config, tree, rules, harnesses, cage, progress)
         finally:
             progress.done()
-        if number and options.format == 'text':
-            print()
-        _print(found, options)
+        if found.series is None and options.format == 'text':
+            _fail(found.failures[0].error, NOT_CHECKED)
+        else:
+            _print(found, options, first=number == 0)
         worst = max(worst, _exit_code(found, Severity[options.fail_on.upper()]))
     return worst
 
@@ -175,13 +176,15 @@ def _judge(
     except (ConfigError, UsageError):
         raise
     except BotError as error:
-        return Review(None, failures=(Failure(one_line(source), str(error)),))
+        return Review(None, failures=(Failure('input', str(error)),))
 
 
-def _print(found: Review, options: Options) -> None:
+def _print(found: Review, options: Options, *, first: bool) -> None:
     if options.format == 'json':
         print(json_output.render(found))
         return
+    if not first:
+        print()
     terminal = sys.stdout.isatty()
     width = Console().width if terminal else 100
     colour = terminal and not os.environ.get('NO_COLOR')

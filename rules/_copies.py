@@ -83,3 +83,11 @@ def shown(definition: Definition) -> str:
 def copies_before_and_after(step: Step) -> tuple[list[Definition], list[Definition]]:
     """Return the copies as they are before and after a step."""
     return definitions(step.pre.read(COPIES)), definitions(step.post.read(COPIES))
+
+
+def only_const(copy: Definition, others: Iterable[Definition]) -> bool:
+    """Whether it is struct vm_area_desc, different by const alone: desc-const-removed says that."""
+    if copy.name != 'vm_area_desc':
+        return False
+    plain = [token for token in copy.tokens if token != 'const']
+    return any(plain == [token for token in other.tokens if token != 'const'] for other in others)

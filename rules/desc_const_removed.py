@@ -54,23 +54,26 @@ def _dropped(
 
 def _hit(subject: Subject, step: Step, path: str, dropped: list[tuple[Member, Member]]) -> Hit:
     names = [new.name for _, new in dropped]
-    evidence = [*_kept(subject, step, dropped)]
     message = f'drops const from {_list(names)} of struct {STRUCT}'
-    if evidence:
-        plural = 's' if len(evidence) == 1 else ''
-        message += f'; the copy in {COPIES} keep{plural} it' if plural else f'; {COPIES} keeps both'
+    advice = None
+    kept = dict(_kept(subject, step, dropped))
+    evidence = list(kept.values())
+    if kept:
+        message += f'; the copy in {COPIES} keeps it for {_list(list(kept))}'
         severity = Severity.ERROR
         advice = 'Please drop it in the copy too.'
     else:
         needed = list(_assigned(subject, set(names)))
         evidence = [shown for shown, _ in needed]
-        by = _list(sorted({f'{shown.path} (patch {n})' for shown, n in needed}))
-        message += f'; {by} assigns to it' if needed else '; nothing in this series assigns to it'
+        by = _list(sorted({shown.path for shown in evidence}))
+        patches = _list([str(n) for n in sorted({n for _, n in needed})])
+        message += (
+            f'; {by} (patch {patches}) assigns to it' if needed else '; nothing here needs that'
+        )
         said = SPEAKS.search(_said(subject, step.n)) is not None
         severity = Severity.NOTE if said else Severity.WARNING
-        advice = None
         if not needed:
-            advice = 'Is it needed?'
+            advice = 'No patch of the series assigns to it; could the const stay?'
         elif not said:
             advice = 'Could the commit message say why it has to go?'
     return Hit(
@@ -85,7 +88,9 @@ def _hit(subject: Subject, step: Step, path: str, dropped: list[tuple[Member, Me
     )
 
 
-def _kept(subject: Subject, step: Step, dropped: list[tuple[Member, Member]]) -> Iterator[Evidence]:
+def _kept(
+    subject: Subject, step: Step, dropped: list[tuple[Member, Member]]
+) -> Iterator[tuple[str, Evidence]]:
     """Where the copy still has, at the end of the series, a const that both had before."""
     shared = {member.name: member for member in parse(step.pre.read(COPIES) or b'').members(STRUCT)}
     last = parse(subject.steps[-1].post.read(COPIES) or b'')
@@ -97,7 +102,8 @@ def _kept(subject: Subject, step: Step, dropped: list[tuple[Member, Member]]) ->
             pointee = copy.pointee_const and old.pointee_const and not new.pointee_const
             itself = copy.const and old.const and not new.const
             if (pointee and member.pointee_const) or (itself and member.const):
-                yield Evidence(COPIES, member.line, last.line(member.line).strip())
+                text = last.line(member.line).strip()
+                yield member.name, Evidence(COPIES, member.line, text)
 
 
 def _assigned(subject: Subject, names: set[str]) -> Iterator[tuple[Evidence, int]]:

@@ -30,6 +30,7 @@ from bot.model import (
 from bot.rule import Case, Edit, Rule
 
 STUBS = 'include/stubs.h'
+UNRESOLVED_NAME = re.compile(r'undefined reference|implicit declaration|call to undeclared')
 
 
 def check(subject: Subject) -> Iterator[Hit]:
@@ -64,14 +65,14 @@ def _build_broken(
     unknown = next((d for d in outcome.errors if d.symbol is not None), None)
     said = unknown or first
     advice = None
-    if unknown is not None:
+    if unknown is not None and UNRESOLVED_NAME.match(unknown.text):
         advice = f'Does {unknown.symbol} want a stub in {build.dir}/{STUBS}?'
     if mended is not None:
         advice = f'Patch {mended} mends it; could the two be one, so that each patch builds?'
     message = f'the {build.harness} tests no longer build from here on: {said.text}'
     if mended is not None:
         message = f'the {build.harness} tests do not build from here to patch {mended}: {said.text}'
-    path, line, side = _where(step, said)
+    path, line, side = _where(step, build.dir, said)
     return Hit(
         build.n, path, line, message, advice, side=side,
         symbol=said.symbol, evidence=_evidence(said, path, line),
@@ -107,19 +108,19 @@ def _tests(
                 if failed.kind == 'assert'
                 else 'a sanitizer speaks up'
             )
-            path, line, side = _where(step, failed)
+            path, line, side = _where(step, build.dir, failed)
             yield Hit(
                 build.n, path, line, f'{build.harness}: {what} {until}: {failed.text}', side=side,
                 symbol=failed.symbol, evidence=_evidence(failed, path, line),
             )  # fmt: skip
         if not _failures(outcome) and not isinstance(before, TestsFailed):
-            path, line, side = _where(step, Diagnostic('error', ''))
+            path, line, side = _where(step, build.dir, Diagnostic('error', ''))
             yield Hit(
                 build.n, path, line,
                 f'the {build.harness} tests no longer pass: {outcome.reason}', side=side,
             )  # fmt: skip
     if outcome.run is not None and before.run is not None and outcome.run < before.run:
-        path, line, side = _where(step, Diagnostic('error', ''))
+        path, line, side = _where(step, build.dir, Diagnostic('error', ''))
         yield Hit(
             build.n, path, line,
             f'{build.harness} runs {outcome.run} tests, {before.run} before this patch',
@@ -128,10 +129,16 @@ def _tests(
 
 
 def _failures(outcome: Passed | TestsFailed) -> tuple[Diagnostic, ...]:
-    return outcome.failed + outcome.sanitizer if isinstance(outcome, TestsFailed) else ()
+    if not isinstance(outcome, TestsFailed):
+        return ()
+    # A test that fails returns early, and leaks: that says nothing new.
+    leaks = bool(outcome.failed)
+    return outcome.failed + tuple(
+        one for one in outcome.sanitizer if not (leaks and one.text.startswith('LeakSanitizer'))
+    )
 
 
-def _where(step: Step, said: Diagnostic) -> tuple[str | None, int | None, Side]:
+def _where(step: Step, folder: str, said: Diagnostic) -> tuple[str | None, int | None, Side]:
     """
     Return the place in the step's diff that `said` is about.
 
@@ -141,17 +148,21 @@ def _where(step: Step, said: Diagnostic) -> tuple[str | None, int | None, Side]:
     named = step.file(said.path) if said.path is not None else None
     if named is not None and any(number == said.line for number, _ in named.added):
         return said.path, said.line, 'new'
+    # Nearest first: the file itself, the tests, the code that they include, the rest.
+    near = (said.path or folder, folder, 'mm/vma')
+    ordered = sorted(
+        step.files,
+        key=lambda diff: next((i for i, one in enumerate(near) if diff.path.startswith(one)), 9),
+    )
     if said.symbol is not None:
         name = re.compile(rb'\b' + re.escape(said.symbol.encode()) + rb'\b')
-        for diff in step.files:
+        for diff in ordered:
             for number, line in diff.added:
                 if diff.new_path is not None and name.search(line):
                     return diff.new_path, number, 'new'
-        for diff in step.files:
             for number, line in diff.removed:
                 if diff.old_path is not None and name.search(line):
                     return diff.old_path, number, 'old'
-    ordered = sorted(step.files, key=lambda diff: diff.path != said.path)
     for diff in ordered:
         if diff.added:
             return diff.path, diff.added[0][0], 'new'
@@ -174,6 +185,9 @@ UNRESOLVED = BuildFailed(
     (Diagnostic('error', "undefined reference to 'y2'", FILE, 2, symbol='y2'),)
 )
 FAILS = TestsFailed(27, (Diagnostic('assert', 'a == b is FALSE', 'tests/x.c', 3, symbol='merge'),))
+FAILS_AND_LEAKS = TestsFailed(
+    27, FAILS.failed, (Diagnostic('sanitizer', 'LeakSanitizer: detected memory leaks'),)
+)
 LEAKS = TestsFailed(27, (), (Diagnostic('sanitizer', 'heap-use-after-free in f', FILE, 1, 'f'),))
 
 
@@ -192,6 +206,7 @@ RULE = Rule(
         _case(OK, UNRESOLVED, expect=(1,)),
         _case(OK, OK, UNRESOLVED, OK, expect=(2,)),
         _case(OK, FAILS, FAILS, expect=(1,)),
+        _case(OK, FAILS_AND_LEAKS, expect=(1,)),
         _case(OK, OK, LEAKS, expect=(2,)),
         _case(OK, FEWER, expect=(1,)),
         _case(OK, UNRESOLVED, FAILS, expect=(1, 2)),

@@ -9,7 +9,8 @@ in custom.h or stubs.h beside it.
 Reported is a copy that the patch adds, or that was the same as the kernel's
 before the patch, and that is not the same at the end of the series. Silent
 about copies that differed before, prototypes, names that the kernel does not
-define, and new structs that leave members out (partial structs).
+define, new structs that leave members out (partial structs), and a const that
+only the copy keeps (desc-const-removed).
 """
 
 from collections.abc import Iterator
@@ -29,14 +30,17 @@ def check(subject: Subject) -> Iterator[Hit]:
         edited = [copy for copy in after if not copies.same(copy, known.get(copies.key(copy), []))]
         wanted = {copies.key(copy) for copy in edited}
         kernel_before = copies.originals(step.pre, wanted)
-        kernel_after = copies.originals(subject.steps[-1].post, wanted)
-        at_the_end = copies.by_key(copies.definitions(subject.steps[-1].post.read(copies.COPIES)))
+        kernel_after = copies.originals(step.post, wanted)
+        kernel_last = copies.originals(subject.steps[-1].post, wanted)
+        last = copies.by_key(copies.definitions(subject.steps[-1].post.read(copies.COPIES)))
         for copy in edited:
             key = copies.key(copy)
-            originals = kernel_after[key]
-            if not originals:
+            originals = kernel_last[key]
+            if not originals or copies.same(copy, _of(kernel_after[key])):
                 continue
-            if any(copies.same(last, _of(originals)) for last in at_the_end.get(key, [])):
+            if any(copies.same(one, _of(originals)) for one in last.get(key, [])):
+                continue
+            if copies.only_const(copy, _of(originals)):
                 continue
             old = known.get(key, [])
             was_same = any(copies.same(copy_, _of(kernel_before[key])) for copy_ in old)

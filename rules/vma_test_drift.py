@@ -51,7 +51,7 @@ def _file(
             if not copies.same(copy, pre.get(key, [])) or copies.same(copy, originals):
                 continue
             left = [found for found in after.get(key, []) if found.tokens == copy.tokens]
-            if not left or _closed_later(subject, path, key) or _only_const(copy, originals):
+            if not left or _closed_later(subject, path, key) or copies.only_const(copy, originals):
                 continue
             changed = _differing(copy, originals)
             where = changed_line(step, path, changed.start, changed.end)
@@ -78,14 +78,6 @@ def _closed_later(subject: Subject, path: str, key: copies.Key) -> bool:
     if not there or not originals:
         return True  # removed or moved: not drift
     return any(copies.same(copy, originals) for copy in there)
-
-
-def _only_const(copy: Definition, originals: list[Definition]) -> bool:
-    """Whether it is struct vm_area_desc, different by const alone: desc-const-removed says that."""
-    if copy.name != 'vm_area_desc':
-        return False
-    plain = [token for token in copy.tokens if token != 'const']
-    return any(plain == [t for t in other.tokens if t != 'const'] for other in originals)
 
 
 def _differing(copy: Definition, originals: list[Definition]) -> Definition:

@@ -3,8 +3,9 @@ Words that stand in the way of a parser without a preprocessor, made harmless.
 
 The result is as long as the text, line for line and column for column, so that
 every position stays true: attributes become blanks, `for_each_…(…)` becomes a
-`while (…)`, `scoped_guard(…)` an `if (…)`. Nothing inside comments, strings or
-preprocessor lines is touched.
+`while (…)`, `scoped_guard(…)` an `if (…)`, and a type that is a macro's argument
+(`container_of(p, struct foo, m)`) a single word. Nothing inside comments,
+strings or preprocessor lines is touched.
 """
 
 import re
@@ -42,7 +43,11 @@ WORD = re.compile(
     rb'|(?P<called>' + '|'.join(WITH_ARGUMENTS).encode() + rb')[ \t]*(?=\()'
     rb'|(?P<loop>\w*for_each\w*)[ \t]*(?=\()'
     rb'|(?P<guard>scoped_guard|scoped_cond_guard|scoped_user_\w+)[ \t]*(?=\())'
+    rb'|(?:(?<=\w\()|(?<=,)\s*)(?P<type>'
+    rb'(?:const\s+)?(?:(?:struct|union|enum)\s+\w+|(?:unsigned|signed)\s+\w+(?:\s+\w+){0,2}'
+    rb'|long\s+long)(?:\s*\*+)*)(?=\s*[,)])'
 )
+NOT_IN_NAMES = re.compile(rb'[^\w\n]')
 BLANK = re.compile(rb'[^\n]')
 
 
@@ -62,6 +67,9 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
         first, last = found.span()
         if found['attribute']:
             out[first:last] = b' ' * (last - first)
+            continue
+        if found['type']:
+            out[found.start('type') : last] = NOT_IN_NAMES.sub(b'_', found['type'])
             continue
         close = _closing(text, last)
         if close is None:

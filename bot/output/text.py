@@ -20,7 +20,6 @@ from bot.model import (
     Severity,
     TestsFailed,
 )
-from bot.output.json import failures_of
 from bot.plain import one_line, plain
 
 STYLES = {Severity.ERROR: 'bold red', Severity.WARNING: 'bold yellow', Severity.NOTE: 'bold cyan'}
@@ -56,9 +55,8 @@ class _Report:
             self._patch(n, [one for one in self.review.findings if one.hit.n == n])
         if self.review.builds:
             self._builds()
-        for failure in failures_of(self.review):
-            at = f' (patch {failure.n})' if failure.n else ''
-            self._line(('could not check', 'bold red'), f': {failure.what}{at}: {failure.error}')
+        for failure in self.review.failures:
+            self._line(('failed', 'bold red'), f': {failure.what}: {one_line(failure.error, 500)}')
         for one in self.review.suppressed:
             finding = one.finding
             self._line(
@@ -79,7 +77,7 @@ class _Report:
         applied = self.review.applied
         if applied is not None:
             base = applied.base
-            self._line(f'base: {base.ref} {base.commit[:12]} of {base.tree} ({base.why})')
+            self._line(f'base: {base.ref} {base.commit[:12]} ({base.why})')
             for one in base.tried:
                 self._line(f'      not {one.ref} {one.commit[:12]}: patch {one.n}: {one.reason}')
             hows = [f'{step.n} by {step.how}' for step in applied.steps if step.how != 'exact']
@@ -164,13 +162,14 @@ class _Report:
             if (count := sum(one.severity == severity for one in review.findings))
         ]
         said = ', '.join(counts) or 'no findings'
+        red = ('could not check', 'bold red')
         match review:
-            case Review(series=Incomplete()):
-                self._line(('could not check', 'bold red'), ': the series is incomplete')
-            case Review(applied=DoesNotApply()):
-                self._line(('could not check', 'bold red'), ': the series does not apply')
+            case Review(series=Incomplete(reason=reason)):
+                self._line(red, f': the series is incomplete: {one_line(reason, 500)}')
+            case Review(applied=DoesNotApply(n=n, reason=reason)):
+                self._line(red, f': patch {n} does not apply: {one_line(reason, 500)}')
             case _ if review.verdict == 'could-not-check':
-                self._line(('could not check', 'bold red'), f' all of it; {said}')
+                self._line(red, f' all of it; {said}')
             case _ if review.findings:
                 self._line((said, STYLES[max(one.severity for one in review.findings)]))
             case _:

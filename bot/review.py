@@ -39,7 +39,7 @@ def review(
     tell: Tell = lambda _: None,
 ) -> Review:
     """Apply `series` to `base`, build it with every harness, and run the rules."""
-    tell(f'applying {len(series.patches)} patches to {base.commit[:12]}')
+    tell(f'applying the series to {base.commit[:12]}')
     applied = quarantine.apply(series, base)
     if isinstance(applied, DoesNotApply):
         return Review(series, applied)

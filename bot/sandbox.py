@@ -121,11 +121,9 @@ def _walls() -> list[str]:
 @cache
 def _probe() -> str:
     """Return bubblewrap's version; `SandboxError` where it is missing or does not work."""
-    if shutil.which('bwrap', path=PATH) is None:
+    if shutil.which('bwrap') is None:
         raise SandboxError(f'bubblewrap is not installed: {INSTALL}')
-    tried = subprocess.run(
-        [*_walls(), '/bin/true'], capture_output=True, check=False, env={'PATH': PATH}, timeout=30
-    )
+    tried = subprocess.run([*_walls(), '/bin/true'], capture_output=True, check=False, timeout=30)
     if tried.returncode:
         said = tried.stderr.decode('utf-8', 'replace').strip().splitlines()
         reason = said[-1] if said else f'status {tried.returncode}'

@@ -1,12 +1,23 @@
-"""Every test runs without the user's settings and without a network beyond loopback."""
+"""
+Every test runs without the user's settings and without a network beyond loopback.
 
+Fixtures that many tests share: the sample kernel, golden files, and the
+program as a user runs it.
+"""
+
+import os
 import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.gitrepo import ENV
+from bot import demo
+from tests.gitrepo import ENV, Repo
 
 # Examples start git a few times each; `make test` asks for the thorough profile.
 settings.register_profile('quick', max_examples=25, deadline=None)
@@ -38,7 +49,82 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, 'connect', guarded)
 
 
+@dataclass(frozen=True)
+class Demo:
+    """The sample kernel, and the mbox of its series."""
+
+    tree: Path
+    mbox: Path
+
+    @property
+    def repo(self) -> Repo:
+        """The sample kernel, to make more commits in (work on a copy)."""
+        return Repo(self.tree, existing=True)
+
+
+@pytest.fixture(scope='session')
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The sample kernel: read only, shared by all tests."""
+    return Demo(*demo.write(tmp_path_factory.mktemp('sample')))
+
+
 @pytest.fixture
-def here() -> Path:
-    """The folder that the tests lie in."""
-    return Path(__file__).parent
+def own_sample(tmp_path: Path) -> Demo:
+    """A sample kernel of one's own, to commit to."""
+    return Demo(*demo.write(tmp_path / 'sample'))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the program gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+Bot = Callable[..., Result]
+
+
+def start_bot(*words: object, env: Mapping[str, str] = {}) -> 'subprocess.Popen[bytes]':
+    """Start the program, as a user does."""
+    return subprocess.Popen(
+        [sys.executable, '-P', '-m', 'bot', *(str(word) for word in words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope='session')
+def bot() -> Bot:
+    """Run the program and wait for it."""
+
+    def run(*words: object, stdin: bytes = b'', env: Mapping[str, str] = {}) -> Result:
+        process = start_bot(*words, env=env)
+        out, err = process.communicate(stdin, timeout=600)
+        assert b'Traceback' not in err, err.decode()
+        return Result(process.returncode, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with tests/golden/NAME; --write-goldens writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / 'golden' / name
+        if request.config.getoption('--write-goldens'):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        assert text == path.read_text(), f'differs from {path.name}: --write-goldens accepts it'
+
+    return compare
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our own options."""
+    parser.addoption('--write-goldens', action='store_true', help='accept what comes out now')

@@ -1,0 +1,62 @@
+# Each target sets up what it needs; a second run costs no set-up.
+SHELL = /bin/sh
+VENV = .venv
+PY = $(VENV)/bin/python
+BOT = $(VENV)/bin/bot
+READY = $(VENV)/.ready
+DEMO = build/demo
+PYTEST = $(PY) -m pytest
+export KERNEL
+
+.PHONY: help demo test test-fast test-kernels check format lint types kernel bench docs clean
+
+help:
+	@echo 'make demo          the bot on its sample kernel and series'
+	@echo 'make test          everything, a real kernel included (downloads 164 MB once)'
+	@echo 'make test-fast     what needs no real kernel, in two minutes'
+	@echo 'make test-kernels  the kernel tests on the two newest series that Debian offers'
+	@echo 'make check         format, lint, types, tests'
+	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
+	@echo 'make bench         speed, as ratios'
+
+$(READY): pyproject.toml constraints.txt .ci/packages
+	@sh .ci/packages
+	@python3 -m venv $(VENV)
+	@PIP_CONSTRAINT=constraints.txt $(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(PY) -m bot.demo $(DEMO)
+	$(BOT) check --tree $(DEMO)/linux.git $(DEMO)/series.mbox; test $$? -eq 1
+
+test: $(READY)
+	@test -n "$(KERNEL)" || $(PY) -m tests.kernel.debian || echo 'tests on a real kernel will be skipped'
+	$(PYTEST) --hypothesis-profile thorough -n auto --dist loadscope
+
+test-fast: $(READY)
+	$(PYTEST) -m 'not kernel' -n auto --dist loadscope
+
+test-kernels: $(READY)
+	@$(PY) -m tests.kernel.debian --newest 2
+	ALL_KERNELS=1 $(PYTEST) -m kernel
+
+check: format lint types test
+
+format: $(READY)
+	$(PY) -m ruff format --check .
+
+lint: $(READY)
+	$(PY) -m ruff check .
+
+types: $(READY)
+	$(PY) -m mypy
+
+kernel: $(READY)
+	@$(PY) -m tests.kernel.debian $(VERSION)
+
+bench: $(READY)
+	@test -n "$(KERNEL)" || $(PY) -m tests.kernel.debian
+	$(PY) -m tests.bench
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

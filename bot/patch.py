@@ -98,6 +98,28 @@ def place(content: bytes, hunks: Sequence[Hunk]) -> Placed:
     return Placed(b''.join(image), tuple(done), exact)
 
 
+def names_in(text: str) -> set[str]:
+    """
+    Return what paths the text behind `--- `, `diff --git ` or `rename from ` may name.
+
+    With and without the first component, as one name and as two: more than it
+    means, never less (except for what is not UTF-8).
+    """
+    texts = {text, *(text[:i] for i in _spaces(text)), *(text[i + 1 :] for i in _spaces(text))}
+    found: set[str] = set()
+    for one in texts:
+        try:
+            name = _name(one)
+        except PatchError:
+            continue
+        found.update((name, name.partition('/')[2]))
+    return found
+
+
+def _spaces(text: str) -> list[int]:
+    return [match.start() for match in re.finditer(' ', text[:4000])][:64]
+
+
 def describe(hunk: Hunk) -> str:
     """Return the hunk's header, as the patch has it."""
     return f'@@ -{hunk.old_start},{hunk.old_count} +{hunk.new_start},{hunk.new_count} @@'

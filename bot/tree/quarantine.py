@@ -1,21 +1,11 @@
-"""
-Git objects in, git objects out, and never a change to the user's repository.
-
-Answers: what a base's tree holds, and which tree each patch of a series leads
-to. Everything is written to a quarantine: a temporary bare repository that
-borrows the user's objects. Most patches are applied in memory (`patch.py`),
-writing only the touched folders; what that declines goes to git, which has the
-last word: `git apply --cached`, then the same with `--3way`.
-"""
+"""The quarantine: a repository of our own that borrows the user's objects."""
 
 import contextlib
 import fcntl
+import hashlib
 import os
-import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,97 +14,10 @@ import pygit2
 from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Hunk, Patch, Series, Step
+from bot.tree.fallback import Changes, apply_by_git
+from bot.tree.snapshot import FOLDER, LINK, Folders, GitSnapshot
 
 PREFIX = 'vma-review-bot-'
-FOLDER = pygit2.GIT_FILEMODE_TREE
-SUBMODULE = pygit2.GIT_FILEMODE_COMMIT
-LINK = pygit2.GIT_FILEMODE_LINK
-# git's stderr of a failed apply: `error: patch failed: PATH:LINE`, `error: PATH: reason`.
-FAILED_AT = re.compile(r'^error: patch failed: (.*):(\d+)$', re.M)
-GIT_ERROR = re.compile(r'^(?:error|fatal): (.*)$', re.M)
-
-
-class GitSnapshot:
-    """A `Snapshot` of one tree object."""
-
-    def __init__(self, folders: '_Folders', tree: pygit2.Oid) -> None:
-        self._folders = folders
-        self.id = tree
-
-    def read(self, path: str) -> bytes | None:
-        """Return a file's bytes (a symlink's target), None where there is no such file."""
-        found = self.entry(path)
-        if found is None or found[0] in (FOLDER, SUBMODULE):
-            return None
-        return self._folders.blob(found[1])
-
-    def entry(self, path: str) -> tuple[int, pygit2.Oid] | None:
-        """Return (mode, object id) of a file or folder, None where there is neither."""
-        at = self.id
-        mode: int = FOLDER
-        for part in path.split('/') if path else ():
-            if mode != FOLDER:
-                return None
-            found = self._folders[at].get(part)
-            if found is None:
-                return None
-            mode, at = found
-        return mode, at
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the paths of all files below `prefix`, sorted."""
-        for path, _, _ in self.files(prefix):
-            yield path
-
-    def files(self, prefix: str) -> Iterator[tuple[str, int, pygit2.Oid]]:
-        """Yield (path, mode, object id) of all files below `prefix`, or of that file."""
-        found = self.entry(prefix)
-        if found is None:
-            return
-        if found[0] != FOLDER:
-            yield prefix, *found
-            return
-        yield from self._below(prefix, found[1])
-
-    def _below(self, prefix: str, folder: pygit2.Oid) -> Iterator[tuple[str, int, pygit2.Oid]]:
-        for name, (mode, oid) in self._folders[folder].items():
-            path = f'{prefix}/{name}' if prefix else name
-            if mode == FOLDER:
-                yield from self._below(path, oid)
-            elif mode != SUBMODULE:
-                yield path, mode, oid
-
-
-class _Folders:
-    """Tree objects of one repository, each read once: {name: (mode, object id)}."""
-
-    def __init__(self, repo: pygit2.Repository) -> None:
-        self.repo = repo
-        self._known: dict[pygit2.Oid, dict[str, tuple[int, pygit2.Oid]]] = {}
-
-    def __getitem__(self, tree: pygit2.Oid) -> dict[str, tuple[int, pygit2.Oid]]:
-        known = self._known.get(tree)
-        if known is None:
-            found = self._get(tree)
-            known = (
-                {str(entry.name): (int(entry.filemode), entry.id) for entry in found}
-                if isinstance(found, pygit2.Tree)
-                else {}
-            )
-            self._known[tree] = known
-        return known
-
-    def blob(self, oid: pygit2.Oid) -> bytes:
-        found = self._get(oid)
-        return found.data if isinstance(found, pygit2.Blob) else b''
-
-    def _get(self, oid: pygit2.Oid) -> pygit2.Object:
-        try:
-            return self.repo[oid]
-        except KeyError as error:
-            raise TreeError(
-                f'object {oid} is missing: is this a partial or damaged clone?'
-            ) from error
 
 
 class Quarantine:
@@ -136,7 +39,6 @@ class Quarantine:
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.repo = pygit2.init_repository(str(self.dir / 'git'), bare=True)
         self._alternates()
-        (self.dir / 'cwd').mkdir()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,7 +92,7 @@ class Quarantine:
     ) -> tuple[pygit2.Oid, How, tuple[FileDiff, ...]]:
         """Apply without git; raises `PatchError` where git must judge."""
         snapshot = self.snapshot(before)
-        changes: dict[str, tuple[int, bytes] | None] = {}
+        changes: Changes = {}
         done: list[FileDiff] = []
         exact = True
         for diff in files:
@@ -215,77 +117,51 @@ class Quarantine:
         tree = self._write(before, changes)
         return tree, 'exact' if exact else 'offset', tuple(done)
 
-    def _write(
-        self, tree: pygit2.Oid | None, changes: dict[str, tuple[int, bytes] | None]
-    ) -> pygit2.Oid:
-        builder = self.repo.TreeBuilder(tree) if tree is not None else self.repo.TreeBuilder()
-        known = self._folders[tree] if tree is not None else {}
-        below: dict[str, dict[str, tuple[int, bytes] | None]] = {}
+    def _write(self, tree: pygit2.Oid | None, changes: Changes) -> pygit2.Oid:
+        entries = dict(self._folders[tree]) if tree is not None else {}
+        below: dict[str, Changes] = {}
         for path, change in changes.items():
             first, slash, rest = path.partition('/')
             if slash:
                 below.setdefault(first, {})[rest] = change
             elif change is None:
-                builder.remove(first)
+                entries.pop(first, None)
             else:
-                builder.insert(first, self.repo.create_blob(change[1]), change[0])
+                entries[first] = (change[0], self._store(pygit2.enums.ObjectType.BLOB, change[1]))
         for name, inner in below.items():
-            old = known.get(name)
+            old = entries.get(name)
             new = self._write(old[1] if old and old[0] == FOLDER else None, inner)
             if self._folders[new]:
-                builder.insert(name, new, FOLDER)
-            elif old is not None:
-                builder.remove(name)
-        return builder.write()
+                entries[name] = (FOLDER, new)
+            else:
+                entries.pop(name, None)
+        # git sorts folders as if their names ended in a slash.
+        ordered = sorted(
+            (name.encode() + b'/' * (mode == FOLDER), mode, oid)
+            for name, (mode, oid) in entries.items()
+        )
+        listed = (b'%o %s\0%s' % (mode, name.rstrip(b'/'), oid.raw) for name, mode, oid in ordered)
+        return self._store(pygit2.enums.ObjectType.TREE, b''.join(listed))
+
+    def _store(self, kind: pygit2.enums.ObjectType, content: bytes) -> pygit2.Oid:
+        """
+        Write an object to the quarantine, unless it is to be had already.
+
+        libgit2 and git touch an existing object's file when asked to write it
+        again, and that file would be the user's.
+        """
+        head = b'%s %d\0' % (kind.name.lower().encode(), len(content))
+        oid = pygit2.Oid(hex=hashlib.sha1(head + content, usedforsecurity=False).hexdigest())
+        if oid not in self.repo:
+            self.repo.write(kind, content)
+        return oid
 
     def _by_git(
         self, before: pygit2.Oid, patch: Patch, declined: PatchError
     ) -> tuple[pygit2.Oid, How]:
-        index = self.dir / 'index'
-        plain: subprocess.CompletedProcess[bytes] | None = None
-        for words in ((), ('--3way',)):
-            index.unlink(missing_ok=True)
-            self._git('read-tree', str(before), index=index, check=True)
-            result = self._git(
-                *('apply', '-v', '--cached', '--whitespace=nowarn', *words, '-'),
-                index=index,
-                stdin=patch.diff,
-            )
-            if result.returncode == 0:
-                placed: How = 'offset' if b'(offset ' in result.stderr else 'exact'
-                written = self._git('write-tree', index=index, check=True)
-                return pygit2.Oid(hex=written.stdout.decode().strip()), '3way' if words else placed
-            plain = plain or result
-        assert plain is not None
-        raise _refusal(plain.stderr.decode('utf-8', 'replace'), declined)
-
-    def _git(
-        self, *words: str, index: Path, stdin: bytes = b'', check: bool = False
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run git on the quarantine, with none of the user's settings."""
-        result = subprocess.run(
-            ['git', '-c', 'core.hooksPath=/dev/null', *words],
-            input=stdin,
-            capture_output=True,
-            cwd=self.dir / 'cwd',
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith('GIT_')},
-                'GIT_DIR': str(self.dir / 'git'),
-                'GIT_INDEX_FILE': str(index),
-                'GIT_CONFIG_GLOBAL': os.devnull,
-                'GIT_CONFIG_NOSYSTEM': '1',
-                'GIT_ATTR_NOSYSTEM': '1',
-                'GIT_TERMINAL_PROMPT': '0',
-                'LC_ALL': 'C',
-                'HOME': str(self.dir / 'cwd'),
-                'XDG_CONFIG_HOME': str(self.dir / 'cwd'),
-            },
-            check=False,
-        )
-        if check and result.returncode:
-            reason = result.stderr.decode('utf-8', 'replace').strip().splitlines()
-            raise TreeError(f'git {words[0]} failed in the quarantine: {reason[-1:] or result}')
-        return result
+        """Let git apply what the fast path declined; its refusal is the last word."""
+        result = apply_by_git(self.dir, self.snapshot(before), self.repo, patch.diff, declined)
+        return self._write(before, result.changes), result.how
 
     def _diff(self, before: pygit2.Oid, after: pygit2.Oid) -> tuple[FileDiff, ...]:
         """What git changed, read back from the trees."""
@@ -310,7 +186,7 @@ class Quarantine:
             shutil.copyfile(shallow, self.dir / 'git' / 'shallow')
         # Opened anew: alternates are read when the object database is.
         self.repo = pygit2.Repository(str(self.dir / 'git'))
-        self._folders = _Folders(self.repo)
+        self._folders = Folders(self.repo)
 
 
 def _open(path: Path) -> pygit2.Repository:
@@ -362,7 +238,7 @@ def _pre_image(snapshot: GitSnapshot, diff: FileDiff) -> tuple[int, bytes]:
     return found[0], content
 
 
-def _check_new_paths(snapshot: GitSnapshot, changes: dict[str, tuple[int, bytes] | None]) -> None:
+def _check_new_paths(snapshot: GitSnapshot, changes: Changes) -> None:
     """Refuse what git would: a new file where something is, or below something that is a file."""
     written = {path for path, change in changes.items() if change is not None}
     for path in written:
@@ -375,18 +251,6 @@ def _check_new_paths(snapshot: GitSnapshot, changes: dict[str, tuple[int, bytes]
             found = snapshot.entry(above)
             if above in changes or (found is not None and found[0] != FOLDER):
                 raise PatchError(f'{path}: {above} is a file', path)
-
-
-def _refusal(stderr: str, declined: PatchError) -> PatchError:
-    """Say why git refused: our own words where we know the hunk, else git's."""
-    if declined.path is not None and declined.line is not None:
-        return declined
-    at = FAILED_AT.search(stderr)
-    errors = [text for text in GIT_ERROR.findall(stderr) if not text.startswith('patch failed')]
-    reason = errors[0] if errors else 'git refuses it without a reason'
-    if at is not None:
-        return PatchError(f'{at[1]}: the hunk at line {at[2]} does not match', at[1])
-    return PatchError(reason[:300], declined.path)
 
 
 def _file_diff(patch: pygit2.Patch) -> FileDiff:

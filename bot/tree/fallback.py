@@ -1,0 +1,189 @@
+"""
+What the fast path declines, applied by git itself.
+
+git gets a repository of its own that holds only the files that the patch
+names, so that it neither reads a large index nor touches the user's objects
+(which it does when asked to write one that exists). The verdict is that of
+`git apply --cached`, and only if that refuses, of `--3way`.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+
+from bot import patch as patching
+from bot.errors import PatchError, TreeError
+from bot.model import How
+from bot.tree.snapshot import FOLDER, SUBMODULE, GitSnapshot
+
+Changes = dict[str, tuple[int, bytes] | None]
+"""(mode, bytes) by path; None for a file that goes."""
+
+# git's stderr of a failed apply: `error: patch failed: PATH:LINE`, `error: PATH: reason`.
+FAILED_AT = re.compile(r'^error: patch failed: (.*):(\d+)$', re.M)
+GIT_ERROR = re.compile(r'^(?:error|fatal): (.*)$', re.M)
+NAMED = re.compile(
+    rb'^(?:diff --git|---|\+\+\+|rename from|rename to|copy from|copy to) ([^\t\n]+)', re.M
+)
+BLOBS = re.compile(rb'^index ([0-9a-f]{7,64})\.\.([0-9a-f]{7,64})', re.M)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What git changed, and how it placed the patch."""
+
+    changes: Changes
+    how: How
+
+
+def apply_by_git(
+    folder: Path, tree: GitSnapshot, repo: pygit2.Repository, diff: bytes, declined: PatchError
+) -> Result:
+    """
+    Apply `diff` to `tree` with git; raises `PatchError` with its reason.
+
+    `folder` is the quarantine's own; `declined` says why the fast path would not.
+    """
+    work = _Work(folder / 'second')
+    before = {path: entry for path in _named(diff) for path, entry in _around(tree, path)}
+    for mode, oid in before.values():
+        if mode != SUBMODULE:
+            work.copy(repo, oid)
+    plain = work.apply(diff, before)
+    if isinstance(plain, Result):
+        return plain
+    for found in BLOBS.finditer(diff):
+        work.copy_named(repo, found[1].decode())
+    three = work.apply(diff, before, '--3way')
+    if isinstance(three, Result):
+        return three
+    raise _refusal(plain, declined)
+
+
+class _Work:
+    """A bare repository without alternates, and an index of a few files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.git_dir, self.cwd, self.index = folder / 'git', folder / 'cwd', folder / 'index'
+        if not folder.exists():
+            self.cwd.mkdir(parents=True)
+            pygit2.init_repository(str(self.git_dir), bare=True)
+        self.repo = pygit2.Repository(str(self.git_dir))
+
+    def copy(self, source: pygit2.Repository, oid: pygit2.Oid) -> None:
+        found = source[oid] if oid not in self.repo else None
+        if isinstance(found, pygit2.Blob):
+            self.repo.create_blob(found.data)
+
+    def copy_named(self, source: pygit2.Repository, abbreviated: str) -> None:
+        """Copy a blob that an `index` line names, where there is just one of that name."""
+        try:
+            found = source[abbreviated]
+        except (KeyError, ValueError):
+            return
+        self.copy(source, found.id)
+
+    def apply(
+        self, diff: bytes, before: dict[str, tuple[int, pygit2.Oid]], *words: str
+    ) -> Result | str:
+        """Return what changed, or what git said when it refused."""
+        self.index.unlink(missing_ok=True)
+        listed = b''.join(
+            b'%o %s\t%s\0' % (mode, str(oid).encode(), path.encode('utf-8', 'surrogateescape'))
+            for path, (mode, oid) in sorted(before.items())
+        )
+        self._git('update-index', '-z', '--index-info', stdin=listed, check=True)
+        result = self._git(
+            'apply', '-v', '--cached', '--whitespace=nowarn', *words, '-', stdin=diff
+        )
+        if result.returncode:
+            return result.stderr.decode('utf-8', 'replace')
+        how: How = 'offset' if b'(offset ' in result.stderr else 'exact'
+        return Result(dict(self._changed(before)), '3way' if words else how)
+
+    def _changed(
+        self, before: dict[str, tuple[int, pygit2.Oid]]
+    ) -> Iterator[tuple[str, tuple[int, bytes] | None]]:
+        listed = self._git('ls-files', '-s', '-z', check=True).stdout.split(b'\0')
+        left = set(before)
+        for line in filter(None, listed):
+            said, _, name = line.partition(b'\t')
+            mode, oid, stage = said.decode().split()
+            path = name.decode('utf-8', 'surrogateescape')
+            left.discard(path)
+            if stage != '0':
+                raise TreeError(f'git left a conflict in {path}')
+            if before.get(path) == (int(mode, 8), pygit2.Oid(hex=oid)):
+                continue
+            blob = self.repo[oid]
+            assert isinstance(blob, pygit2.Blob)
+            yield path, (int(mode, 8), blob.data)
+        yield from ((path, None) for path in left)
+
+    def _git(
+        self, *words: str, stdin: bytes = b'', check: bool = False
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run git with none of the user's settings."""
+        result = subprocess.run(
+            ['git', '-c', 'core.hooksPath=/dev/null', *words],
+            input=stdin,
+            capture_output=True,
+            cwd=self.cwd,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith('GIT_')},
+                'GIT_DIR': str(self.git_dir),
+                'GIT_INDEX_FILE': str(self.index),
+                'GIT_CONFIG_GLOBAL': os.devnull,
+                'GIT_CONFIG_NOSYSTEM': '1',
+                'GIT_ATTR_NOSYSTEM': '1',
+                'GIT_TERMINAL_PROMPT': '0',
+                'LC_ALL': 'C',
+                'HOME': str(self.cwd),
+                'XDG_CONFIG_HOME': str(self.cwd),
+            },
+            check=False,
+        )
+        if check and result.returncode:
+            reason = result.stderr.decode('utf-8', 'replace').strip().splitlines()
+            raise TreeError(f'git {words[0]} fails in the quarantine: {reason[-1:] or result}')
+        return result
+
+
+def _named(diff: bytes) -> set[str]:
+    """Return every path that the diff could speak of: too many do no harm."""
+    found: set[str] = set()
+    for match in NAMED.finditer(diff):
+        text = match[1].decode('latin-1')
+        found.update(patching.names_in(text))
+    return {path for path in found if path}
+
+
+def _around(tree: GitSnapshot, path: str) -> Iterator[tuple[str, tuple[int, pygit2.Oid]]]:
+    """Yield the file itself, a file above it that is in its way, a file below it."""
+    parts = path.split('/')
+    for depth in range(1, len(parts) + 1):
+        above = '/'.join(parts[:depth])
+        entry = tree.entry(above)
+        if entry is not None and entry[0] != FOLDER:
+            yield above, entry
+            return
+    below = next(tree.files(path), None)
+    if below is not None:
+        yield below[0], (below[1], below[2])
+
+
+def _refusal(stderr: str, declined: PatchError) -> PatchError:
+    """Say why git refused: our own words where we know the hunk, else git's."""
+    if declined.path is not None and declined.line is not None:
+        return declined
+    at = FAILED_AT.search(stderr)
+    errors = [text for text in GIT_ERROR.findall(stderr) if not text.startswith('patch failed')]
+    reason = errors[0] if errors else 'git refuses it without a reason'
+    if at is not None:
+        return PatchError(f'{at[1]}: the hunk at line {at[2]} does not match', at[1])
+    return PatchError(reason[:300], declined.path)

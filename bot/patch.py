@@ -82,6 +82,7 @@ def place(content: bytes, hunks: Sequence[Hunk]) -> Placed:
         start = _find(image, patched, hunk, old)
         if start is None:
             raise PatchError(f'hunk {number} ({describe(hunk)}) does not match', line=number)
+        _check_ends(image, start, len(old), new)
         exact = exact and start == max(hunk.new_start - 1, 0)
         image[start : start + len(old)] = new
         patched[start : start + len(old)] = b'\1' * len(new)
@@ -93,9 +94,15 @@ def place(content: bytes, hunks: Sequence[Hunk]) -> Placed:
             )
         )
         shift += len(new) - len(old)
-    if any(not line.endswith(b'\n') for line in image[:-1]):
-        raise PatchError('a line without newline in the middle of the file')
     return Placed(b''.join(image), tuple(done), exact)
+
+
+def _check_ends(image: list[bytes], start: int, count: int, new: list[bytes]) -> None:
+    """Only a file's last line can be without a line end: git judges what is not so."""
+    before = image[start - 1 : start] if new else []
+    inside = new if start + count < len(image) else new[:-1]
+    if any(not line.endswith(b'\n') for line in (*before, *inside)):
+        raise PatchError('a line without newline in the middle of the file')
 
 
 def names_in(text: str) -> set[str]:

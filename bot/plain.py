@@ -14,7 +14,7 @@ HIDDEN = re.compile(
     '\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb'
     '\U000e0000-\U000e007f\ud800-\udfff]'
 )
-ESCAPES = re.compile('\x1b(?:\\[[0-?]*[ -/]*[@-~]|[@-Z\\\\-_]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?)')
+ESCAPES = re.compile('\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\-_])')
 
 
 def plain(text: str, limit: int = 2000) -> str:

@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -29,6 +28,7 @@ from pathlib import Path
 from bot.diagnose import ROOT
 from bot.errors import SandboxError
 from bot.model import Limits
+from bot.scratch import scratch
 
 PATH = '/usr/bin:/bin'
 ENVIRONMENT = {'PATH': PATH, 'LC_ALL': 'C', 'HOME': ROOT.rstrip('/'), 'TMPDIR': '/tmp'}
@@ -81,16 +81,13 @@ class Cage:
         the same. What fails on our side is `Ran.complaint`.
         """
         archive = _archive(files)
-        root = Path(tempfile.mkdtemp(prefix='vma-review-bot-open-')) if self.open else None
-        try:
-            where = f'{root}/' if root else ROOT
-            script = _script(where, folder, commands, self.limits)
-            argv = ['/bin/sh', '-c', script] if self.open else [*self._bwrap(), script]
-            environment = {**ENVIRONMENT, 'HOME': where.rstrip('/')} if self.open else {}
+        if not self.open:
+            argv = [*self._bwrap(), _script(ROOT, folder, commands, self.limits)]
+            return _Running(argv, {}, archive, commands, self.limits).finish()
+        with scratch() as root:
+            argv = ['/bin/sh', '-c', _script(f'{root}/', folder, commands, self.limits)]
+            environment = {**ENVIRONMENT, 'HOME': str(root)}
             return _Running(argv, environment, archive, commands, self.limits).finish()
-        finally:
-            if root is not None:
-                shutil.rmtree(root, ignore_errors=True)
 
     def _bwrap(self) -> list[str]:
         size = str(self.limits.disk)

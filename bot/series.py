@@ -212,5 +212,6 @@ def _body(msg: Message) -> bytes:
             continue
         payload = part.get_payload(decode=True)
         if isinstance(payload, bytes):
-            parts.append(payload)
+            # The line end before a MIME boundary is the boundary's.
+            parts.append(payload if payload.endswith(b'\n') else payload + b'\n')
     return b'\n'.join(parts)

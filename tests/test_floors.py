@@ -12,6 +12,8 @@ FLOORS = {
     4: ('review',),
     3: ('harness', 'bases'),
     2: ('config', 'lore', 'mailbox', 'b4', 'tree', 'sandbox', 'store', 'mail', 'patchwork'),
+    # Floor 1 and a half: a world that every module of floor 2 may use.
+    1.5: ('scratch',),
     1: ('series', 'patch', 'csyntax', 'rule', 'policy', 'reply', 'output', 'diagnose', 'plain'),
     0: ('model', 'errors', '__init__'),
 }

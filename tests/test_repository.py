@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.tree import PREFIX
+from bot.scratch import PREFIX
 from tests.conftest import Bot, Demo, start_bot
 
 SLOW = '[[harness]]\nname = "vma"\nrun = "sleep 61"\n'

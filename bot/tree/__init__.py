@@ -8,7 +8,7 @@ writing only the touched folders; what that declines goes to git, which has the
 last word: `git apply --cached`, then the same with `--3way`.
 """
 
-from bot.tree.quarantine import PREFIX, Quarantine
+from bot.tree.quarantine import Quarantine
 from bot.tree.snapshot import GitSnapshot
 
-__all__ = ['PREFIX', 'GitSnapshot', 'Quarantine']
+__all__ = ['GitSnapshot', 'Quarantine']

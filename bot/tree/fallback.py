@@ -19,7 +19,7 @@ import pygit2
 from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import How
-from bot.tree.snapshot import FOLDER, SUBMODULE, GitSnapshot
+from bot.tree.snapshot import FOLDER, SUBMODULE, GitSnapshot, Objects
 
 Changes = dict[str, tuple[int, bytes] | None]
 """(mode, bytes) by path; None for a file that goes."""
@@ -42,7 +42,7 @@ class Result:
 
 
 def apply_by_git(
-    folder: Path, tree: GitSnapshot, repo: pygit2.Repository, diff: bytes, declined: PatchError
+    folder: Path, tree: GitSnapshot, objects: Objects, diff: bytes, declined: PatchError
 ) -> Result:
     """
     Apply `diff` to `tree` with git; raises `PatchError` with its reason.
@@ -53,12 +53,14 @@ def apply_by_git(
     before = {path: entry for path in _named(diff) for path, entry in _around(tree, path)}
     for mode, oid in before.values():
         if mode != SUBMODULE:
-            work.copy(repo, oid)
+            work.copy(objects, oid)
     plain = work.apply(diff, before)
     if isinstance(plain, Result):
         return plain
     for found in BLOBS.finditer(diff):
-        work.copy_named(repo, found[1].decode())
+        named = objects.find(found[1].decode())
+        if named is not None:
+            work.copy(objects, named)
     three = work.apply(diff, before, '--3way')
     if isinstance(three, Result):
         return three
@@ -75,18 +77,9 @@ class _Work:
             pygit2.init_repository(str(self.git_dir), bare=True)
         self.repo = pygit2.Repository(str(self.git_dir))
 
-    def copy(self, source: pygit2.Repository, oid: pygit2.Oid) -> None:
-        found = source[oid] if oid not in self.repo else None
-        if isinstance(found, pygit2.Blob):
-            self.repo.create_blob(found.data)
-
-    def copy_named(self, source: pygit2.Repository, abbreviated: str) -> None:
-        """Copy a blob that an `index` line names, where there is just one of that name."""
-        try:
-            found = source[abbreviated]
-        except (KeyError, ValueError):
-            return
-        self.copy(source, found.id)
+    def copy(self, source: Objects, oid: pygit2.Oid) -> None:
+        if oid not in self.repo:
+            self.repo.create_blob(source.blob(oid))
 
     def apply(
         self, diff: bytes, before: dict[str, tuple[int, pygit2.Oid]], *words: str

@@ -1,11 +1,7 @@
 """The quarantine: a repository of our own that borrows the user's objects."""
 
 import contextlib
-import fcntl
-import hashlib
-import os
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +10,9 @@ import pygit2
 from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Hunk, Patch, Series, Step
+from bot.scratch import scratch
 from bot.tree.fallback import Changes, apply_by_git
-from bot.tree.snapshot import FOLDER, LINK, Folders, GitSnapshot
-
-PREFIX = 'vma-review-bot-'
+from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
 
 
 class Quarantine:
@@ -25,7 +20,6 @@ class Quarantine:
     A temporary bare repository that borrows a user's objects; use as a context.
 
     Raises `TreeError` where `path` holds no repository that can be read.
-    Left-overs of killed processes are removed at the next start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,18 +27,15 @@ class Quarantine:
         self.path = path
 
     def __enter__(self) -> 'Quarantine':
-        _sweep(Path(tempfile.gettempdir()))
-        self.dir = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = os.open(self.dir, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._scratch = contextlib.ExitStack()
+        self.dir = self._scratch.enter_context(scratch())
         self.repo = pygit2.init_repository(str(self.dir / 'git'), bare=True)
         self._alternates()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.repo.free()
-        shutil.rmtree(self.dir, ignore_errors=True)
-        os.close(self._lock)
+        self._scratch.close()
 
     def resolve(self, ref: str) -> pygit2.Commit:
         """Return the commit that `ref` names in the user's repository (`TreeError` if none)."""
@@ -56,7 +47,7 @@ class Quarantine:
 
     def snapshot(self, tree: pygit2.Oid) -> GitSnapshot:
         """Return a view of a tree."""
-        return GitSnapshot(self._folders, tree)
+        return GitSnapshot(self._objects, tree)
 
     def apply(self, series: Series, base: Base) -> AppliedSeries | DoesNotApply:
         """Apply every patch in order, none of them to the user's repository."""
@@ -84,8 +75,13 @@ class Quarantine:
             return self._in_memory(before, patching.parse(patch.diff))
         except PatchError as error:
             declined = error
-        tree, how = self._by_git(before, patch, declined)
-        return tree, how, self._diff(before, tree)
+        # git has the last word, also when it refuses.
+        snapshot = self.snapshot(before)
+        result = apply_by_git(self.dir, snapshot, self._objects, patch.diff, declined)
+        files = tuple(
+            _file_diff(path, snapshot, change) for path, change in sorted(result.changes.items())
+        )
+        return self._write(before, result.changes), result.how, files
 
     def _in_memory(
         self, before: pygit2.Oid, files: tuple[FileDiff, ...]
@@ -118,7 +114,7 @@ class Quarantine:
         return tree, 'exact' if exact else 'offset', tuple(done)
 
     def _write(self, tree: pygit2.Oid | None, changes: Changes) -> pygit2.Oid:
-        entries = dict(self._folders[tree]) if tree is not None else {}
+        entries = dict(self._objects.folder(tree)) if tree is not None else {}
         below: dict[str, Changes] = {}
         for path, change in changes.items():
             first, slash, rest = path.partition('/')
@@ -127,51 +123,15 @@ class Quarantine:
             elif change is None:
                 entries.pop(first, None)
             else:
-                entries[first] = (change[0], self._store(pygit2.enums.ObjectType.BLOB, change[1]))
+                entries[first] = (change[0], self._objects.add_blob(change[1]))
         for name, inner in below.items():
             old = entries.get(name)
             new = self._write(old[1] if old and old[0] == FOLDER else None, inner)
-            if self._folders[new]:
+            if self._objects.folder(new):
                 entries[name] = (FOLDER, new)
             else:
                 entries.pop(name, None)
-        # git sorts folders as if their names ended in a slash.
-        ordered = sorted(
-            (name.encode() + b'/' * (mode == FOLDER), mode, oid)
-            for name, (mode, oid) in entries.items()
-        )
-        listed = (b'%o %s\0%s' % (mode, name.rstrip(b'/'), oid.raw) for name, mode, oid in ordered)
-        return self._store(pygit2.enums.ObjectType.TREE, b''.join(listed))
-
-    def _store(self, kind: pygit2.enums.ObjectType, content: bytes) -> pygit2.Oid:
-        """
-        Write an object to the quarantine, unless it is to be had already.
-
-        libgit2 and git touch an existing object's file when asked to write it
-        again, and that file would be the user's.
-        """
-        head = b'%s %d\0' % (kind.name.lower().encode(), len(content))
-        oid = pygit2.Oid(hex=hashlib.sha1(head + content, usedforsecurity=False).hexdigest())
-        if oid not in self.repo:
-            self.repo.write(kind, content)
-        return oid
-
-    def _by_git(
-        self, before: pygit2.Oid, patch: Patch, declined: PatchError
-    ) -> tuple[pygit2.Oid, How]:
-        """Let git apply what the fast path declined; its refusal is the last word."""
-        result = apply_by_git(self.dir, self.snapshot(before), self.repo, patch.diff, declined)
-        return self._write(before, result.changes), result.how
-
-    def _diff(self, before: pygit2.Oid, after: pygit2.Oid) -> tuple[FileDiff, ...]:
-        """What git changed, read back from the trees."""
-        delta = (
-            self.repo[before]
-            .peel(pygit2.Tree)
-            .diff_to_tree(self.repo[after].peel(pygit2.Tree), context_lines=3)
-        )
-        delta.find_similar()
-        return tuple(_file_diff(patch) for patch in delta if patch is not None)
+        return self._objects.add_folder(entries)
 
     def _alternates(self) -> None:
         common = _common_dir(Path(self.source.path))
@@ -186,7 +146,7 @@ class Quarantine:
             shutil.copyfile(shallow, self.dir / 'git' / 'shallow')
         # Opened anew: alternates are read when the object database is.
         self.repo = pygit2.Repository(str(self.dir / 'git'))
-        self._folders = Folders(self.repo)
+        self._objects = Objects(self.repo)
 
 
 def _open(path: Path) -> pygit2.Repository:
@@ -207,20 +167,6 @@ def _common_dir(gitdir: Path) -> Path:
     return (
         (gitdir / pointer.read_text().strip()).resolve() if pointer.exists() else gitdir.resolve()
     )
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the quarantines of processes that were killed: nobody holds their lock."""
-    for stale in folder.glob(f'{PREFIX}*'):
-        with contextlib.suppress(OSError):
-            if stale.stat().st_uid != os.geteuid() or stale.is_symlink():
-                continue
-            handle = os.open(stale, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(stale, ignore_errors=True)
-            finally:
-                os.close(handle)
 
 
 def _pre_image(snapshot: GitSnapshot, diff: FileDiff) -> tuple[int, bytes]:
@@ -253,10 +199,11 @@ def _check_new_paths(snapshot: GitSnapshot, changes: Changes) -> None:
                 raise PatchError(f'{path}: {above} is a file', path)
 
 
-def _file_diff(patch: pygit2.Patch) -> FileDiff:
-    delta = patch.delta
-    created = delta.status == pygit2.enums.DeltaStatus.ADDED
-    deleted = delta.status == pygit2.enums.DeltaStatus.DELETED
+def _file_diff(path: str, before: GitSnapshot, change: tuple[int, bytes] | None) -> FileDiff:
+    """What git changed in one file, read back from the contents."""
+    entry, old = before.entry(path), before.read(path)
+    new = change[1] if change is not None else None
+    patch = pygit2.Patch.create_from(old, new, context_lines=3)
     hunks = tuple(
         Hunk(
             hunk.old_start,
@@ -272,9 +219,9 @@ def _file_diff(patch: pygit2.Patch) -> FileDiff:
         for hunk in patch.hunks
     )
     return FileDiff(
-        None if created else delta.old_file.path,
-        None if deleted else delta.new_file.path,
-        old_mode=None if created else int(delta.old_file.mode),
-        new_mode=None if deleted else int(delta.new_file.mode),
+        path if old is not None else None,
+        path if new is not None else None,
+        old_mode=entry[0] if entry is not None and old is not None else None,
+        new_mode=change[0] if change is not None else None,
         hunks=hunks,
     )

@@ -1,5 +1,6 @@
-"""A tree of a repository, read only."""
+"""A tree of a repository, read only; and the objects that it is made of."""
 
+import hashlib
 from collections.abc import Iterator
 
 import pygit2
@@ -9,13 +10,18 @@ from bot.errors import TreeError
 FOLDER = pygit2.GIT_FILEMODE_TREE
 SUBMODULE = pygit2.GIT_FILEMODE_COMMIT
 LINK = pygit2.GIT_FILEMODE_LINK
+HELD = 128 << 20
+"""Bytes of new blobs that are kept in memory; more goes to the quarantine's disk."""
+
+Folder = dict[str, tuple[int, pygit2.Oid]]
+"""(mode, object id) by name."""
 
 
 class GitSnapshot:
     """A `Snapshot` of one tree object."""
 
-    def __init__(self, folders: 'Folders', tree: pygit2.Oid) -> None:
-        self._folders = folders
+    def __init__(self, objects: 'Objects', tree: pygit2.Oid) -> None:
+        self._objects = objects
         self.id = tree
 
     def read(self, path: str) -> bytes | None:
@@ -23,7 +29,7 @@ class GitSnapshot:
         found = self.entry(path)
         if found is None or found[0] in (FOLDER, SUBMODULE):
             return None
-        return self._folders.blob(found[1])
+        return self._objects.blob(found[1])
 
     def entry(self, path: str) -> tuple[int, pygit2.Oid] | None:
         """Return (mode, object id) of a file or folder, None where there is neither."""
@@ -32,7 +38,7 @@ class GitSnapshot:
         for part in path.split('/') if path else ():
             if mode != FOLDER:
                 return None
-            found = self._folders[at].get(part)
+            found = self._objects.folder(at).get(part)
             if found is None:
                 return None
             mode, at = found
@@ -54,7 +60,7 @@ class GitSnapshot:
         yield from self._below(prefix, found[1])
 
     def _below(self, prefix: str, folder: pygit2.Oid) -> Iterator[tuple[str, int, pygit2.Oid]]:
-        for name, (mode, oid) in self._folders[folder].items():
+        for name, (mode, oid) in self._objects.folder(folder).items():
             path = f'{prefix}/{name}' if prefix else name
             if mode == FOLDER:
                 yield from self._below(path, oid)
@@ -62,34 +68,79 @@ class GitSnapshot:
                 yield path, mode, oid
 
 
-class Folders:
-    """Tree objects of one repository, each read once: {name: (mode, object id)}."""
+class Objects:
+    """
+    A repository's objects, and new ones that live in memory only.
+
+    Nothing is written for the sake of an id: libgit2 and git touch the file of
+    an object that they are asked to write again, and that may be the user's.
+    """
 
     def __init__(self, repo: pygit2.Repository) -> None:
-        self.repo = repo
-        self._known: dict[pygit2.Oid, dict[str, tuple[int, pygit2.Oid]]] = {}
+        self._repo = repo
+        self._folders: dict[pygit2.Oid, Folder] = {}
+        self._blobs: dict[pygit2.Oid, bytes] = {}
+        self._held = 0
 
-    def __getitem__(self, tree: pygit2.Oid) -> dict[str, tuple[int, pygit2.Oid]]:
-        known = self._known.get(tree)
+    def folder(self, oid: pygit2.Oid) -> Folder:
+        """Return a tree's entries; none for what is no tree."""
+        known = self._folders.get(oid)
         if known is None:
-            found = self._get(tree)
+            found = self._get(oid)
             known = (
                 {str(entry.name): (int(entry.filemode), entry.id) for entry in found}
                 if isinstance(found, pygit2.Tree)
                 else {}
             )
-            self._known[tree] = known
+            self._folders[oid] = known
         return known
 
     def blob(self, oid: pygit2.Oid) -> bytes:
-        """Return a blob's bytes; none for anything else."""
+        """Return a blob's bytes; none for what is no blob."""
+        held = self._blobs.get(oid)
+        if held is not None:
+            return held
         found = self._get(oid)
         return found.data if isinstance(found, pygit2.Blob) else b''
 
+    def add_blob(self, content: bytes) -> pygit2.Oid:
+        """Keep a blob; its id."""
+        oid = _id(b'blob', content)
+        if oid not in self._blobs:
+            self._held += len(content)
+            if self._held <= HELD:
+                self._blobs[oid] = content
+            elif oid not in self._repo:
+                self._repo.write(pygit2.enums.ObjectType.BLOB, content)
+        return oid
+
+    def add_folder(self, entries: Folder) -> pygit2.Oid:
+        """Keep a tree; its id."""
+        # git sorts folders as if their names ended in a slash.
+        ordered = sorted(
+            (name.encode('utf-8', 'surrogateescape') + b'/' * (mode == FOLDER), mode, oid)
+            for name, (mode, oid) in entries.items()
+        )
+        listed = (b'%o %s\0%s' % (mode, name.rstrip(b'/'), oid.raw) for name, mode, oid in ordered)
+        tree = _id(b'tree', b''.join(listed))
+        self._folders[tree] = entries
+        return tree
+
+    def find(self, abbreviated: str) -> pygit2.Oid | None:
+        """Return the repository's only object of a (shortened) id, None where there is none."""
+        try:
+            return self._repo[abbreviated].id
+        except (KeyError, ValueError):
+            return None
+
     def _get(self, oid: pygit2.Oid) -> pygit2.Object:
         try:
-            return self.repo[oid]
+            return self._repo[oid]
         except KeyError as error:
-            raise TreeError(
-                f'object {oid} is missing: is this a partial or damaged clone?'
-            ) from error
+            raise TreeError(f'object {oid} is missing: is the clone partial or damaged?') from error
+
+
+def _id(kind: bytes, content: bytes) -> pygit2.Oid:
+    said = hashlib.sha1(b'%s %d\0' % (kind, len(content)), usedforsecurity=False)
+    said.update(content)
+    return pygit2.Oid(hex=said.hexdigest())

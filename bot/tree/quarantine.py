@@ -179,7 +179,8 @@ def _pre_image(snapshot: GitSnapshot, diff: FileDiff) -> tuple[int, bytes]:
         raise PatchError(f'{diff.old_path}: no such file', diff.old_path)
     if diff.old_mode is not None and diff.old_mode != found[0]:
         raise PatchError(f'{diff.old_path}: has mode {found[0]:o}', diff.old_path)
-    if (found[0] == LINK) != (LINK in (diff.old_mode, diff.new_mode)):
+    only_moved = not diff.hunks and diff.new_mode is None
+    if not only_moved and (found[0] == LINK) != (LINK in (diff.old_mode, diff.new_mode)):
         raise PatchError(f'{diff.old_path}: has mode {found[0]:o}', diff.old_path)
     return found[0], content
 

@@ -1,25 +1,219 @@
 """
 Which commit a series is judged on, and why that one.
 
-`--base` if it was given, else the `base-commit:` that the series names when
-the tree has it, else the tree's first ref.
+`--base` if it was given; else the `base-commit:` that the series names, where
+a tree has it; else each configured ref, in order, that all of it applies to;
+else the base that b4 guesses from the blobs that the patches name. What the
+series says that it needs (`prerequisite-…:`, `Depends-on:`) is fetched and
+goes onto a base first; it is not judged. Every try is made in memory.
 """
 
-from bot.errors import TreeError
-from bot.model import Base, Series, Tree
-from bot.tree import Quarantine
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from liblore.series import parse_patch_subject
+
+from bot.b4 import B4
+from bot.errors import LoreError, TreeError
+from bot.lore import Archive
+from bot.model import (
+    AppliedSeries,
+    Base,
+    DoesNotApply,
+    Incomplete,
+    Mail,
+    Patch,
+    Prerequisite,
+    Series,
+    Tree,
+    Tried,
+)
+from bot.series import patch_of
+from bot.tree import Quarantine, patch_id
+
+Tell = Callable[[str], None]
+MOST_PREREQUISITES = 200
+"""Patches. A series that needs more is not judged on them."""
 
 
-def choose(series: Series, tree: Tree, quarantine: Quarantine, wanted: str | None) -> Base:
-    """Return the base; `TreeError` where there is no such commit."""
-    if wanted is not None:
-        return Base(tree.name, wanted, str(quarantine.resolve(wanted).id), '--base')
-    if series.base_commit is not None:
+@dataclass(frozen=True)
+class Place:
+    """A configured tree, opened."""
+
+    tree: Tree
+    quarantine: Quarantine
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The patches that go below a series, and what could not be found of them."""
+
+    patches: tuple[Patch, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    place: Place
+    ref: str
+    commit: str
+    why: str
+
+
+def choose(
+    series: Series,
+    places: Sequence[Place],
+    wanted: str | None = None,
+    needed: Needed = Needed(),  # frozen
+    guess: Callable[[Place, dict[str, str]], str | None] | None = None,
+    tell: Tell = lambda _: None,
+) -> AppliedSeries | DoesNotApply:
+    """
+    Apply `series` to the first base that takes all of it.
+
+    Raises `TreeError` where there is no base to try at all. The result's base
+    names what was tried before; where nothing fits it is the base that took
+    the most patches.
+    """
+    failed: list[DoesNotApply] = []
+    for candidate in _candidates(series, places, wanted, guess):
+        tell(f'trying {candidate.ref} {candidate.commit[:12]} of {candidate.place.tree.name}')
+        missed: DoesNotApply | None = None
+        for on_top in (needed.patches, ()) if needed.patches else ((),):
+            result = _try(series, candidate, on_top)
+            if isinstance(result, AppliedSeries):
+                return replace(result, base=replace(result.base, tried=_tried(failed)))
+            missed = result
+        if missed and not any(one.base.commit == candidate.commit for one in failed):
+            failed.append(missed)
+    if not failed:
+        names = ', '.join(ref for place in places for ref in place.tree.refs)
+        raise TreeError(f'no base to try: none of the refs {names} is there; name one with --base')
+    best = max(failed, key=lambda one: one.n)
+    others = [one for one in failed if one is not best]
+    reason = best.reason
+    if needed.lacking:
+        reason += f' (not found: {"; ".join(needed.lacking[:3])})'
+    return replace(best, base=replace(best.base, tried=_tried(others)), reason=reason)
+
+
+def prerequisites(series: Series, archive: Archive | None, b4: B4, tell: Tell) -> Needed:
+    """Fetch what `series` says that it needs, in the order in which it says so."""
+    patches: list[Patch] = []
+    lacking: list[str] = []
+    for one in series.prerequisites:
+        if archive is None:
+            lacking.append(f'{one} (no archive to look in)')
+            continue
+        tell(f'fetching {one}')
         try:
-            commit = quarantine.resolve(series.base_commit)
-        except TreeError:
-            pass
-        else:
-            return Base(tree.name, 'base-commit', str(commit.id), 'the series names it')
-    ref = tree.refs[0]
-    return Base(tree.name, ref, str(quarantine.resolve(ref).id), f'the first ref of {tree.name}')
+            found = _fetch(one, archive, b4)
+        except LoreError as error:
+            lacking.append(f'{one}: {error}')
+            continue
+        if isinstance(found, Incomplete):
+            lacking.append(f'{one}: {found.reason}')
+            continue
+        known = {patch.msgid for patch in patches}
+        patches += [patch for patch in found if patch.msgid not in known]
+        if len(patches) > MOST_PREREQUISITES:
+            return Needed((), (f'more than {MOST_PREREQUISITES} prerequisite patches',))
+    return Needed(tuple(patches), tuple(lacking))
+
+
+def guess_with(
+    b4: B4, series: Series, thread: Sequence[Mail]
+) -> Callable[[Place, dict[str, str]], str | None]:
+    """Return a guess, by b4, among a tree's refs."""
+
+    def guess(place: Place, refs: dict[str, str]) -> str | None:
+        numbered = {f'ref{n}': commit for n, commit in enumerate(refs.values())}
+        if not numbered:
+            return None
+        found = b4.guess_base(series, thread, place.quarantine.worktree(numbered))
+        if found is None:
+            return None
+        # b4 names `heads/ref0` or `heads/ref0~3`; only our own repository knows these.
+        return place.quarantine.resolve_guess(found)
+
+    return guess
+
+
+def _candidates(
+    series: Series,
+    places: Sequence[Place],
+    wanted: str | None,
+    guess: Callable[[Place, dict[str, str]], str | None] | None,
+) -> Iterator[_Candidate]:
+    if wanted is not None:
+        for place in places:
+            commit = place.quarantine.source.resolve(wanted)
+            if commit is not None:
+                yield _Candidate(place, wanted, commit, '--base')
+                return
+        paths = ', '.join(place.tree.path for place in places)
+        raise TreeError(f'no commit {wanted!r} in {paths}: name one with --base')
+    if series.base_commit is not None:
+        for place in places:
+            commit = place.quarantine.source.resolve(series.base_commit)
+            if commit is not None:
+                yield _Candidate(place, 'base-commit', commit, 'the series names it')
+                break
+    refs: dict[str, dict[str, str]] = {}
+    for place in places:
+        for pattern in place.tree.refs:
+            for ref, commit in place.quarantine.source.matching(pattern):
+                refs.setdefault(place.tree.name, {})[ref] = commit
+                yield _Candidate(place, ref, commit, f'a ref of {place.tree.name}')
+    for place in places if guess is not None else ():
+        assert guess is not None
+        commit = guess(place, refs.get(place.tree.name, {}))
+        if commit is not None:
+            yield _Candidate(place, 'guess', commit, "b4's best guess")
+
+
+def _try(
+    series: Series, candidate: _Candidate, on_top: Sequence[Patch]
+) -> AppliedSeries | DoesNotApply:
+    why = candidate.why
+    if on_top:
+        why += f', with {len(on_top)} prerequisite patch{"es" if len(on_top) > 1 else ""} on top'
+    base = Base(
+        candidate.place.tree.name,
+        candidate.ref,
+        candidate.commit,
+        why,
+        on_top=tuple(patch.subject for patch in on_top),
+    )
+    return candidate.place.quarantine.apply(series, base, on_top)
+
+
+def _tried(failed: Sequence[DoesNotApply]) -> tuple[Tried, ...]:
+    return tuple(
+        Tried(one.base.ref, one.base.commit, one.n, one.path, one.reason) for one in failed
+    )
+
+
+def _fetch(one: Prerequisite, archive: Archive, b4: B4) -> tuple[Patch, ...] | Incomplete:
+    match one.kind:
+        case 'message-id':
+            thread = archive.thread(one.value)
+            named = [mail for mail in thread if mail.msgid == one.value]
+            revision = parse_patch_subject(named[0].subject).version if named else None
+            found = b4.series(thread, one.value, revision)
+        case 'change-id':
+            change, _, version = one.value.partition(':')
+            mails = archive.search(f'nq:"change-id: {change}"')
+            said = f'change-id: {change}'.encode()
+            first = next((mail for mail in mails if said in mail.body and mail.msgid), None)
+            if first is None or first.msgid is None:
+                return Incomplete('not in the archive')
+            number = version.removeprefix('v')
+            found = b4.series(mails, revision=int(number) if number.isdigit() else None)
+        case 'patch-id':
+            for mail in archive.search(f'patchid:{one.value}'):
+                patch = patch_of(parse_patch_subject(mail.subject), mail)
+                if patch.diff and patch_id(patch.diff) == one.value:
+                    return (patch,)
+            return Incomplete('not in the archive')
+    return found if isinstance(found, Incomplete) else found.patches

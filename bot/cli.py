@@ -6,6 +6,7 @@ one line on stderr; exit codes are those of DESIGN: 0 clean, 1 findings, 2 wrong
 usage or configuration, 3 could not check, 130 interrupted.
 """
 
+import contextlib
 import fnmatch
 import os
 import sys
@@ -19,21 +20,35 @@ import pygit2
 from rich.console import Console
 from rich.status import Status
 
-from bot import __version__, bases, mailbox
+from bot import __version__, bases
+from bot.attest import Attester
+from bot.b4 import B4
 from bot.config import Config, load
 from bot.errors import BotError, ConfigError, RuleLoadError, SandboxError, UsageError
 from bot.harness import Workshop
-from bot.model import Failure, Harness, Incomplete, Review, Severity, Tree
+from bot.lore import Archive
+from bot.model import (
+    AppliedSeries,
+    DoesNotApply,
+    Failure,
+    Harness,
+    Incomplete,
+    Review,
+    Severity,
+    Tree,
+)
 from bot.output import json as json_output
 from bot.output import text as text_output
 from bot.plain import one_line
 from bot.review import review
 from bot.rule import Rule
 from bot.sandbox import Cage
-from bot.series import assemble
-from bot.tree import Quarantine
+from bot.sources import Finder
+from bot.tree import Quarantine, Source
 
 CLEAN, FINDINGS, USAGE, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 3, 130
+ATTEST_SECONDS = 20.0
+"""For all the name look-ups of one series."""
 KERNEL_HAS = ('MAINTAINERS', 'Kbuild', 'mm', 'include')
 
 
@@ -112,71 +127,115 @@ def shared(command: Callable[..., int]) -> Callable[..., int]:
 
 @bot.command()
 @click.argument('series', nargs=-1, required=True)
+@click.option('--revision', type=click.IntRange(1), help='Not the newest, but this one.')
 @shared
-def check(series: tuple[str, ...], **given: Any) -> int:
+def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     """
-    Check patch SERIES: an mbox file, a folder of *.patch, or - for stdin.
+    Check patch SERIES.
 
-    Each patch is applied in memory, looked at by the rules, and built and
-    tested with tools/testing/vma in a sandbox. Nothing of the kernel
-    repository is changed. Exit code: 0 clean, 1 findings at or above
-    --fail-on, 2 wrong usage, 3 could not check.
+    Each is a message-id, a link to lore, an mbox file, a maildir, a folder of
+    *.patch, a git range A..B, or - for standard input. Each patch is applied
+    in memory, looked at by the rules, and built and tested with
+    tools/testing/vma in a sandbox. Nothing of the kernel repository is
+    changed. Exit code: 0 clean, 1 findings at or above --fail-on, 2 wrong
+    usage, 3 could not check.
     """
     options = _options(given)
     config = load(options.config)
-    rules = _rules(options, config)
-    harnesses = _harnesses(options, config)
-    tree = _tree(options, config)
-    progress = Progress(quiet=options.quiet)
-    try:
-        cage: Cage | SandboxError = Cage(config.limits, open_=not options.sandbox)
-    except SandboxError as error:
-        cage = error
+    session = _Session(options, config, revision)
     worst = CLEAN
     for number, one in enumerate(series):
-        try:
-            found = _judge(one, options, config, tree, rules, harnesses, cage, progress)
-        finally:
-            progress.done()
-        if found.series is None and options.format == 'text':
-            _fail(found.failures[0].error, NOT_CHECKED)
-        else:
-            _print(found, options, first=number == 0)
-        worst = max(worst, _exit_code(found, Severity[options.fail_on.upper()]))
+        with contextlib.ExitStack() as stack:
+            stack.callback(session.progress.done)
+            found = session.judge(one, stack)
+            session.progress.done()
+            if found.series is None and options.format == 'text':
+                _fail(found.failures[0].error, NOT_CHECKED)
+            else:
+                _print(found, options, first=number == 0)
+            worst = max(worst, _exit_code(found, Severity[options.fail_on.upper()]))
     return worst
 
 
-def _judge(
-    source: str,
-    options: Options,
-    config: Config,
-    tree: Tree,
-    rules: Sequence[Rule],
-    harnesses: Sequence[Harness],
-    cage: Cage | SandboxError,
-    progress: Progress,
-) -> Review:
-    try:
-        series = assemble(mailbox.read(source))
-        if isinstance(series, Incomplete):
-            return Review(series)
-        with Quarantine(Path(tree.path)) as quarantine:
-            base = bases.choose(series, tree, quarantine, options.base)
+@bot.group()
+def tree() -> None:
+    """Look after the configured kernel trees."""
 
-            def tell(harness: str, n: int, what: str) -> None:
-                where = f'patch {n}/{len(series.patches)}' if n else 'base'
-                progress(f'{harness}: {what} ({where})')
 
-            workshop = (
-                cage
-                if isinstance(cage, SandboxError)
-                else Workshop(cage, config.cache, options.jobs, tell)
-            )
-            return review(series, quarantine, base, rules, harnesses, workshop, progress)
-    except (ConfigError, UsageError):
-        raise
-    except BotError as error:
-        return Review(None, failures=(Failure('input', str(error)),))
+@tree.command()
+@click.argument('names', nargs=-1)
+@click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
+def sync(names: tuple[str, ...], config: Path | None) -> int:
+    """Run git fetch in the trees that have `fetch = true` (or in NAMES of them)."""
+    configured = load(config)
+    known = {one.name: one for one in configured.trees if one.fetch}
+    for name in names:
+        if name not in known:
+            raise UsageError(f'no [[tree]] "{name}" with fetch = true')
+    if not known:
+        raise UsageError('no [[tree]] has fetch = true')
+    for one in known.values():
+        if not names or one.name in names:
+            said = Source(Path(one.path)).fetch()
+            print(f'{one.name}: {"updated" if said.strip() else "up to date"}')
+    return CLEAN
+
+
+class _Session:
+    """What the judging of several series shares."""
+
+    def __init__(self, options: Options, config: Config, revision: int | None) -> None:
+        self.options = options
+        self.config = config
+        self.rules = _rules(options, config)
+        self.harnesses = _harnesses(options, config)
+        self.trees = _trees(options, config)
+        self.progress = Progress(quiet=options.quiet)
+        self.archive = Archive(config.lore, config.cache)
+        self.b4 = B4(config.b4)
+        attester = Attester(ATTEST_SECONDS, config.keyrings) if config.attest else None
+        self.finder = Finder(self.archive, self.b4, attester, revision)
+        try:
+            self.cage: Cage | SandboxError = Cage(config.limits, open_=not options.sandbox)
+        except SandboxError as error:
+            self.cage = error
+
+    def judge(self, source: str, stack: contextlib.ExitStack) -> Review:
+        """Review what `source` names; what it borrows lives as long as `stack`."""
+        try:
+            return self._judge(source, stack)
+        except (ConfigError, UsageError):
+            raise
+        except BotError as error:
+            return Review(None, failures=(Failure('input', str(error)),))
+
+    def _judge(self, source: str, stack: contextlib.ExitStack) -> Review:
+        self.progress(f'looking for {source}')
+        places = [
+            bases.Place(one, stack.enter_context(Quarantine(Path(one.path)))) for one in self.trees
+        ]
+        found = self.finder.find(source, [(one.tree.name, one.quarantine) for one in places])
+        if isinstance(found.series, Incomplete):
+            return Review(found.series)
+        series = found.series
+        applied: AppliedSeries | DoesNotApply
+        if found.applied is not None:
+            applied = found.applied
+        else:
+            needed = bases.prerequisites(series, self.archive, self.b4, self.progress)
+            guess = bases.guess_with(self.b4, series, found.thread)
+            applied = bases.choose(series, places, self.options.base, needed, guess, self.progress)
+
+        def tell(harness: str, n: int, what: str) -> None:
+            where = f'patch {n}/{len(series.patches)}' if n else 'base'
+            self.progress(f'{harness}: {what} ({where})')
+
+        workshop = (
+            self.cage
+            if isinstance(self.cage, SandboxError)
+            else Workshop(self.cage, self.config.cache, self.options.jobs, tell)
+        )
+        return review(applied, self.rules, self.harnesses, workshop, self.progress)
 
 
 def _print(found: Review, options: Options, *, first: bool) -> None:
@@ -211,7 +270,7 @@ def _rules(options: Options, config: Config) -> list[Rule]:
             raise ConfigError(f'{config.path}: [rules] disable: there is no rule "{rule}"')
     chosen = [rule for rule in ALL if rule.id not in config.disabled]
     if options.rules is None:
-        return chosen
+        return [rule for rule in chosen if not rule.on_request]
     globs = options.rules.split(',')
     for glob in globs:
         if not fnmatch.filter(known, glob):
@@ -231,16 +290,16 @@ def _harnesses(options: Options, config: Config) -> list[Harness]:
     return [known[name] for name in options.harness.split(',')]
 
 
-def _tree(options: Options, config: Config) -> Tree:
-    """--tree (a path, or a configured name), the first configured one, or where one stands."""
+def _trees(options: Options, config: Config) -> list[Tree]:
+    """--tree (a path, or a configured name), else the configured ones, else where one stands."""
     if options.tree is not None:
-        named = [tree for tree in config.trees if tree.name == options.tree]
-        return named[0] if named else Tree(options.tree, options.tree)
+        named = [one for one in config.trees if one.name == options.tree]
+        return named or [Tree(options.tree, options.tree)]
     if config.trees:
-        return config.trees[0]
+        return list(config.trees)
     found = pygit2.discover_repository(str(Path.cwd()))
     if found is not None and _is_kernel(found):
-        return Tree(Path.cwd().name, str(Path.cwd()))
+        return [Tree(Path.cwd().name, str(Path.cwd()))]
     raise UsageError('no kernel tree: name one with --tree PATH, or as [[tree]] in config.toml')
 
 

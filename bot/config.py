@@ -19,7 +19,7 @@ import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bot.errors import ConfigError
-from bot.model import Harness, Limits, Tree
+from bot.model import ChildLimits, Harness, Limits, Lore, Tree
 
 NAME = 'vma-review-bot'
 ARCHES = {
@@ -48,6 +48,10 @@ class Config:
     """What the rest of the program needs to know. `path` is None for the defaults."""
 
     path: Path | None
+    lore: Lore
+    b4: ChildLimits
+    attest: bool
+    keyrings: tuple[Path, ...]
     trees: tuple[Tree, ...]
     harnesses: tuple[Harness, ...]
     limits: Limits
@@ -117,10 +121,29 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra='forbid', strict=True, frozen=True)
 
 
+class _Lore(_Table):
+    url: list[str] | str = list(Lore.urls)
+    lists: list[str] = list(Lore.lists)
+    timeout: Duration = Lore.timeout
+    largest: Size = Lore.largest
+    expiry: Duration = Lore.expiry
+
+
+class _B4(_Table):
+    time: Duration = ChildLimits.time
+    memory: Size = ChildLimits.memory
+
+
+class _Attestation(_Table):
+    check: bool = True
+    keyrings: list[str] = []
+
+
 class _Tree(_Table):
     name: str = Field(min_length=1)
     path: str
     refs: list[str] = Field(default=['HEAD'], min_length=1)
+    fetch: bool = False
 
 
 class _Harness(_Table):
@@ -149,6 +172,9 @@ class _State(_Table):
 
 
 class _File(_Table):
+    lore: _Lore = _Lore()
+    b4: _B4 = _B4()
+    attestation: _Attestation = _Attestation()
     tree: list[_Tree] = []
     harness: list[_Harness] = []
     sandbox: _Sandbox = _Sandbox()
@@ -162,10 +188,20 @@ def _made(file: _File, path: Path | None) -> Config:
         harnesses[table.name] = _harness(table, harnesses.get(table.name), path)
     cache = Path(file.state.cache).expanduser() if file.state.cache else None
     box = file.sandbox
+    lore = file.lore
+    urls = (lore.url,) if isinstance(lore.url, str) else tuple(lore.url)
+    for url in urls:
+        if not url.startswith(('http://', 'https://')):
+            raise ConfigError(f'{path}: "lore.url": {url!r} is no http(s) address')
     return Config(
         path,
+        Lore(urls, tuple(lore.lists), lore.timeout, lore.largest, lore.expiry),
+        ChildLimits(file.b4.time, file.b4.memory),
+        file.attestation.check,
+        tuple(Path(one).expanduser() for one in file.attestation.keyrings),
         tuple(
-            Tree(one.name, str(Path(one.path).expanduser()), tuple(one.refs)) for one in file.tree
+            Tree(one.name, str(Path(one.path).expanduser()), tuple(one.refs), one.fetch)
+            for one in file.tree
         ),
         tuple(_on_this_machine(harness) for harness in harnesses.values()),
         Limits(box.time, box.memory, box.processes, box.disk, box.output),

@@ -22,6 +22,22 @@ class MailboxError(BotError):
     """An input that holds no mail: no file, a folder without patches (exit 3)."""
 
 
+class LoreError(BotError):
+    """
+    The archive did not give what was asked for (exit 3).
+
+    `missing`: it answered, and has no such message.
+    """
+
+    def __init__(self, reason: str, *, missing: bool = False) -> None:
+        super().__init__(reason)
+        self.missing = missing
+
+
+class B4Error(BotError):
+    """b4 can't be run at all (exit 3); what it makes of a thread is never an error."""
+
+
 class PatchError(BotError):
     """A diff that can't be read. `path` and `line` (of the diff) where known."""
 

@@ -47,7 +47,12 @@ class Author:
 
 @dataclass(frozen=True)
 class Mail:
-    """One message: the headers that threading needs, and its decoded body bytes."""
+    """
+    One message: the headers that threading needs, its decoded body, its raw bytes.
+
+    `base_commit` and `prerequisites` are what `git format-patch --base`, b4 or
+    a `Depends-on:` say in the body.
+    """
 
     msgid: str | None
     subject: str
@@ -56,7 +61,40 @@ class Mail:
     in_reply_to: str | None
     references: tuple[str, ...]
     body: bytes
+    raw: bytes
     base_commit: str | None = None
+    prerequisites: tuple['Prerequisite', ...] = ()
+
+
+@dataclass(frozen=True)
+class Prerequisite:
+    """
+    What a series says that it needs below it.
+
+    `value` is a patch-id (`git patch-id --stable`), a message-id, or a b4
+    change-id with `:vN`.
+    """
+
+    kind: Literal['patch-id', 'message-id', 'change-id']
+    value: str
+
+    def __str__(self) -> str:
+        return f'{self.kind} {self.value}'
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """
+    What a signature of a mail says of it.
+
+    `identity` is the signing domain (dkim) or key (patatt). `not-checked`
+    covers all that is our side's lack: no DNS, no key.
+    """
+
+    kind: Literal['dkim', 'patatt']
+    identity: str
+    result: Literal['pass', 'fail', 'not-checked']
+    reason: str = ''
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,7 @@ class Patch:
     notes: str
     diff: bytes
     trailers: tuple[str, ...] = ()
+    attestation: tuple[Attestation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +131,7 @@ class Series:
     patches: tuple[Patch, ...]
     cover: str | None = None
     base_commit: str | None = None
+    prerequisites: tuple[Prerequisite, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,13 +276,18 @@ class Tried:
 
 @dataclass(frozen=True)
 class Base:
-    """The commit that a series is applied to, and why that one."""
+    """
+    The commit that a series is applied to, and why that one.
+
+    `on_top` names the prerequisite patches that were applied to it first.
+    """
 
     tree: str
     ref: str
     commit: str
     why: str
     tried: tuple[Tried, ...] = ()
+    on_top: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -371,11 +416,41 @@ class Harness:
 
 @dataclass(frozen=True)
 class Tree:
-    """A configured kernel repository, and the refs to try as a base, in order."""
+    """
+    A configured kernel repository.
+
+    `refs` are tried as a base, in order; a pattern (`next-*`) stands for all
+    that fit, newest first. `fetch`: `bot tree sync` may update it.
+    """
 
     name: str
     path: str
     refs: tuple[str, ...] = ('HEAD',)
+    fetch: bool = False
+
+
+@dataclass(frozen=True)
+class Lore:
+    """
+    Where threads come from: hosts in order, lists to look in, seconds, bytes.
+
+    `timeout` bounds one request with all its retries; `expiry` is how long a
+    thread is kept in the cache.
+    """
+
+    urls: tuple[str, ...] = ('https://lore.kernel.org',)
+    lists: tuple[str, ...] = ('linux-mm',)
+    timeout: float = 30.0
+    largest: int = 64 << 20
+    expiry: float = 600.0
+
+
+@dataclass(frozen=True)
+class ChildLimits:
+    """What b4 may use for one thread: seconds, bytes of address space."""
+
+    time: float = 60.0
+    memory: int = 2 << 30
 
 
 @dataclass(frozen=True)

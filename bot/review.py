@@ -1,5 +1,5 @@
 """
-One series, judged: applied, built, and looked at by every rule it is handed.
+One series, judged: built, and looked at by every rule it is handed.
 
 The only place where rules run. What a rule raises is our own fault and becomes
 a `Failure`; the other rules go on.
@@ -11,50 +11,49 @@ from bot.errors import SandboxError
 from bot.harness import Workshop, build_series
 from bot.model import (
     AppliedSeries,
-    Base,
     Build,
     DoesNotApply,
     Failure,
     Finding,
     Harness,
     Review,
-    Series,
     Subject,
 )
 from bot.plain import one_line
 from bot.rule import Rule, finding_of
-from bot.tree import Quarantine
 
 Tell = Callable[[str], None]
 """Told in a few words what happens now."""
 
 
 def review(
-    series: Series,
-    quarantine: Quarantine,
-    base: Base,
+    applied: AppliedSeries | DoesNotApply,
     rules: Sequence[Rule],
     harnesses: Sequence[Harness],
     workshop: Workshop | SandboxError,
     tell: Tell = lambda _: None,
 ) -> Review:
-    """Apply `series` to `base`, build it with every harness, and run the rules."""
-    tell(f'applying the series to {base.commit[:12]}')
-    applied = quarantine.apply(series, base)
-    if isinstance(applied, DoesNotApply):
-        return Review(series, applied)
-    builds = tuple(
-        build for harness in harnesses for build in build_series(harness, applied, workshop)
-    )
+    """
+    Build what applies with every harness, and run the rules.
+
+    Where the series does not apply, only rules about that have a say.
+    """
+    builds: tuple[Build, ...] = ()
+    if isinstance(applied, AppliedSeries):
+        builds = tuple(
+            build for harness in harnesses for build in build_series(harness, applied, workshop)
+        )
+    else:
+        rules = [rule for rule in rules if rule.about_applying]
     tell(f'running {len(rules)} rules')
-    findings, failures = _run(rules, series, applied, builds)
-    return Review(series, applied, findings, builds=builds, failures=failures)
+    findings, failures = _run(rules, applied, builds)
+    return Review(applied.series, applied, findings, builds=builds, failures=failures)
 
 
 def _run(
-    rules: Sequence[Rule], series: Series, applied: AppliedSeries, builds: tuple[Build, ...]
+    rules: Sequence[Rule], applied: AppliedSeries | DoesNotApply, builds: tuple[Build, ...]
 ) -> tuple[tuple[Finding, ...], tuple[Failure, ...]]:
-    subject = Subject(series, applied, builds)
+    subject = Subject(applied.series, applied, builds)
     findings: list[Finding] = []
     failures: list[Failure] = []
     for rule in rules:

@@ -18,6 +18,7 @@ from bot.model import (
     Author,
     Base,
     Build,
+    DoesNotApply,
     FileDiff,
     Finding,
     Hit,
@@ -31,6 +32,7 @@ from bot.model import (
 
 Check = Callable[[Subject], Iterator[Hit]]
 AUTHOR = Author('A Developer', 'dev@example.org')
+BASE = Base('case', 'base', '0' * 40, 'the case')
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,26 @@ class Case:
     A little tree and the patches on top of it.
 
     `expect` are the patch numbers that the hits of a bad case point at, in
-    order; None leaves that open.
+    order; None leaves that open. `fails` says that the last patch does not
+    apply, and why. `base` is what the series is on.
     """
 
     before: Mapping[str, str]
     patches: tuple[Edit, ...]
     builds: tuple[Build, ...] = ()
     expect: tuple[int, ...] | None = None
+    fails: str | None = None
+    base: Base = BASE
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. `id` is the name of its file, with `-` for `_`."""
+    """
+    One rule. `id` is the name of its file, with `-` for `_`.
+
+    `on_request`: run only by the gate, and where `--rules` names it.
+    `about_applying`: it has something to say of a series that does not apply.
+    """
 
     id: str
     severity: Severity
@@ -66,6 +76,8 @@ class Rule:
     bad: tuple[Case, ...] = field(repr=False)
     good: tuple[Case, ...] = field(repr=False)
     doc: str = field(repr=False, default='')
+    on_request: bool = False
+    about_applying: bool = False
 
     @property
     def summary(self) -> str:
@@ -129,8 +141,12 @@ def subject_of(case: Case) -> Subject:
         )
         files = after
     series = Series(None, patches[0].subject, AUTHOR, 1, tuple(patches))
-    base = Base('case', 'base', '0' * 40, 'the case')
-    return Subject(series, AppliedSeries(series, base, tuple(steps)), case.builds)
+    if case.fails is not None:
+        last = steps.pop()
+        where = last.files[0].path if last.files else None
+        failed = DoesNotApply(series, case.base, last.n, case.fails, where, 1, tuple(steps))
+        return Subject(series, failed, case.builds)
+    return Subject(series, AppliedSeries(series, case.base, tuple(steps)), case.builds)
 
 
 def diff_of(path: str, before: str | None, after: str | None, context: int = 3) -> FileDiff:

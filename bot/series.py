@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from email.message import Message
 from email.utils import getaddresses
+from urllib.parse import unquote
 
 from liblore.series import PatchSubject, parse_patch_subject
 from liblore.utils import (
@@ -23,12 +24,18 @@ from liblore.utils import (
     split_mbox_as_bytes,
 )
 
-from bot.model import Author, Incomplete, Mail, Patch, Series
+from bot.model import Author, Incomplete, Mail, Patch, Prerequisite, Series
 
 # Where git mailinfo ends the message: a `---` alone, or the first line of a diff.
 BREAK = re.compile(rb'^(?:---[ \t]*$|diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
 DIFF = re.compile(rb'^(?:diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
 INBODY = re.compile(r'\A(?:(From|Subject|Date): (.*)\n)', re.I)
+PREREQUISITE = re.compile(
+    rb'^(?:prerequisite-(?P<kind>patch-id|message-id|change-id)|Depends-on):[ \t]*'
+    rb'(?P<value>\S+)[ \t]*\r?$',
+    re.M | re.I,
+)
+LINK = re.compile(r'https?://[^/\s]+/(?:r/|[^/\s]+/)?(?P<msgid>[^/\s]*@[^/\s>]+)')
 BASE_COMMIT = re.compile(rb'^base-commit: ([0-9a-f]{40,64})\s*$', re.M)
 # No message is longer; a larger one is not searched for trailers.
 LONGEST_MESSAGE = 1 << 20
@@ -57,6 +64,8 @@ def parse_mail(raw: bytes) -> Mail:
         in_reply_to=get_clean_msgid(msg, 'In-Reply-To'),
         references=tuple(re.findall(r'<([^<>\s]+)>', str(msg['References'] or ''))),
         body=body,
+        raw=raw,
+        prerequisites=tuple(_prerequisites(body)),
         base_commit=base[1].decode() if base else None,
     )
 
@@ -114,6 +123,26 @@ def trailers_of(message: str) -> tuple[str, ...]:
     return tuple(f'{name}: {value}' for name, value in find_trailers(paragraphs[-1])[0])
 
 
+def _prerequisites(body: bytes) -> Iterator[Prerequisite]:
+    seen = set()
+    for found in PREREQUISITE.finditer(body):
+        kind = (found['kind'] or b'').decode().lower()
+        value = found['value'].decode('utf-8', 'replace')
+        link = LINK.match(value.strip('<>'))
+        one: Prerequisite | None = None
+        if kind == 'patch-id' and re.fullmatch(r'[0-9a-f]{40}', value):
+            one = Prerequisite('patch-id', value)
+        elif kind == 'change-id':
+            one = Prerequisite('change-id', value)
+        elif link is not None:
+            one = Prerequisite('message-id', unquote(link['msgid']))
+        elif '@' in value:
+            one = Prerequisite('message-id', value.strip('<>'))
+        if one is not None and one not in seen:
+            seen.add(one)
+            yield one
+
+
 def _one_revision(found: list[tuple[PatchSubject, Mail]], revision: int) -> Series | Incomplete:
     cover: Mail | None = None
     title = ''
@@ -168,6 +197,7 @@ def _one_revision(found: list[tuple[PatchSubject, Mail]], revision: int) -> Seri
         patches=ordered,
         cover=cover.body.decode('utf-8', 'replace') if cover else None,
         base_commit=next((mail.base_commit for _, mail in found if mail.base_commit), None),
+        prerequisites=tuple(dict.fromkeys(one for _, mail in found for one in mail.prerequisites)),
     )
 
 

@@ -188,11 +188,19 @@ def test_bad_mail(bot: Bot, sample: Demo, tmp_path: Path, name: str) -> None:
 def test_a_mail_of_20_mb(bot: Bot, sample: Demo, tmp_path: Path) -> None:
     lines = b''.join(b'+int x%07d; /* %s */\n' % (n, b'y' * 80) for n in range(200_000))
     head = b'diff --git a/big.c b/big.c\nnew file mode 100644\n--- /dev/null\n+++ b/big.c\n'
-    mbox = tmp_path / 'big.mbox'
-    mbox.write_bytes(mail(head + b'@@ -0,0 +1,200000 @@\n' + lines))
-    assert mbox.stat().st_size > 20_000_000
+    big = mail(head + b'@@ -0,0 +1,200000 @@\n' + lines)
+    mbox, config = tmp_path / 'big.mbox', tmp_path / 'config.toml'
+    assert len(big) > 20_000_000
+    # As git format-patch writes it: judged.
+    mbox.write_bytes(big.replace(b'Message-ID: <1@example.org>\n', b''))
     result = bot('check', '-q', '--tree', sample.tree, mbox)
     assert (result.code, result.err) == (0, '')
+    # As an archive has it: b4 takes minutes over it, and is ended.
+    mbox.write_bytes(big)
+    config.write_text('[b4]\ntime = "2s"\n')
+    result = bot('check', '-q', '--config', config, '--tree', sample.tree, mbox)
+    assert result.code == 3
+    assert 'b4 does not come to an end with this thread (2 s)' in ' '.join(result.out.split())
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,19 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     5: ('cli', '__main__', 'daemon'),
     4: ('review',),
-    3: ('harness', 'bases'),
-    2: ('config', 'lore', 'mailbox', 'b4', 'tree', 'sandbox', 'store', 'mail', 'patchwork'),
+    3: ('harness', 'bases', 'sources'),
+    2: (
+        'config',
+        'lore',
+        'mailbox',
+        'b4',
+        'tree',
+        'sandbox',
+        'store',
+        'mail',
+        'patchwork',
+        'attest',
+    ),
     # Floor 1 and a half: a world that every module of floor 2 may use.
     1.5: ('scratch',),
     1: ('series', 'patch', 'csyntax', 'rule', 'policy', 'reply', 'output', 'diagnose', 'plain'),

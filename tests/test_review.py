@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bot.bases import choose
+from bot.bases import Place, choose
 from bot.errors import SandboxError
 from bot.mailbox import read
 from bot.model import Hit, Series, Severity, Subject, Tree
@@ -33,11 +33,9 @@ def test_a_crashing_rule_is_a_failure_and_the_others_go_on(sample: Demo) -> None
     series = assemble(read(str(sample.mbox)))
     assert isinstance(series, Series)
     with Quarantine(Path(sample.tree)) as quarantine:
-        base = choose(series, Tree('x', str(sample.tree)), quarantine, None)
-        found = review(
-            series, quarantine, base, [rule('crashes', crashes), rule('says', says)], [],
-            SandboxError('none'),
-        )  # fmt: skip
+        applied = choose(series, [Place(Tree('x', str(sample.tree)), quarantine)])
+        rules = [rule('crashes', crashes), rule('says', says)]
+        found = review(applied, rules, [], SandboxError('none'))
     assert [(one.what, one.error) for one in found.failures] == [
         ('crashes', 'RuntimeError: with several lines')
     ]

@@ -84,6 +84,15 @@ def _series(series: Series | Incomplete | None) -> dict[str, Any] | None:
                 'commit': patch.commit,
                 'subject': one_line(patch.subject),
                 'trailers': [one_line(trailer) for trailer in patch.trailers],
+                'attestation': [
+                    {
+                        'kind': one.kind,
+                        'identity': one_line(one.identity),
+                        'result': one.result,
+                        'reason': one_line(one.reason),
+                    }
+                    for one in patch.attestation
+                ],
             }
             for patch in series.patches
         ],

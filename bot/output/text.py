@@ -74,16 +74,36 @@ class _Report:
                 said.append(one_line(series.author.name or series.author.email))
             title = one_line(series.subject or 'a series without a subject')
             self._line((title, 'bold'), f' ({", ".join(said)})')
+        self._attestation()
         applied = self.review.applied
         if applied is not None:
             base = applied.base
             self._line(f'base: {base.ref} {base.commit[:12]} ({base.why})')
-            for one in base.tried:
-                self._line(f'      not {one.ref} {one.commit[:12]}: patch {one.n}: {one.reason}')
+            for subject in base.on_top:
+                self._line(f'      with {one_line(subject)}')
+            for one in base.tried if self.verbose or isinstance(applied, DoesNotApply) else ():
+                at = f'patch {one.n}: ' if one.n else ''
+                self._line(
+                    f'      not {one.ref} {one.commit[:12]}: {at}{one_line(one.reason, 300)}'
+                )
             hows = [f'{step.n} by {step.how}' for step in applied.steps if step.how != 'exact']
             if hows and (self.verbose or any('3way' in how for how in hows)):
                 self._line(f'applied: patch {", ".join(hows)}')
         self.console.print()
+
+    def _attestation(self) -> None:
+        """Say what signatures are worth, once where all patches have the same."""
+        patches = self.review.series.patches if self.review.series is not None else ()
+        said: dict[str, list[int]] = {}
+        for patch in patches:
+            for one in patch.attestation:
+                why = f' ({one_line(one.reason, 80)})' if one.reason else ''
+                result = one.result.replace('-', ' ')
+                text = f'{one.kind} {one_line(one.identity, 80)}: {result}{why}'
+                said.setdefault(text, []).append(patch.n)
+        for text, numbers in said.items():
+            where = '' if len(numbers) == len(patches) else f', patch {_numbers(numbers)}'
+            self._line(f'signed: {text}{where}')
 
     def _patch(self, n: int, findings: list[Finding]) -> None:
         self._line((self._title(n), 'bold'))
@@ -167,7 +187,8 @@ class _Report:
             case Review(series=Incomplete(reason=reason)):
                 self._line(red, f': the series is incomplete: {one_line(reason, 500)}')
             case Review(applied=DoesNotApply(n=n, reason=reason)):
-                self._line(red, f': patch {n} does not apply: {one_line(reason, 500)}')
+                what = f'patch {n} does not apply' if n else 'the series does not apply'
+                self._line(red, f': {what}: {one_line(reason, 500)}')
             case _ if review.verdict == 'could-not-check':
                 self._line(red, f' all of it; {said}')
             case _ if review.findings:
@@ -195,6 +216,11 @@ def _outcome(build: Build) -> Text:
             return Text('does not build', 'red')
         case CouldNotRun(reason=reason):
             return Text(f'could not run: {reason}', 'yellow')
+
+
+def _numbers(numbers: list[int]) -> str:
+    shown = ', '.join(str(n) for n in numbers[:8])
+    return shown if len(numbers) <= 8 else f'{shown}, …'
 
 
 def _names(names: Iterable[str]) -> list[str]:

@@ -8,7 +8,10 @@ writing only the touched folders; what that declines goes to git, which has the
 last word: `git apply --cached`, then the same with `--3way`.
 """
 
+from bot.tree.commits import range_of
+from bot.tree.patchid import patch_id
 from bot.tree.quarantine import Quarantine
 from bot.tree.snapshot import GitSnapshot
+from bot.tree.source import Source
 
-__all__ = ['GitSnapshot', 'Quarantine']
+__all__ = ['GitSnapshot', 'Quarantine', 'Source', 'patch_id', 'range_of']

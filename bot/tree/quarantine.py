@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pygit2
 
 from bot import patch as patching
 from bot.errors import PatchError, TreeError
-from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Hunk, Patch, Series, Step
+from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Patch, Series, Step
 from bot.scratch import scratch
 from bot.tree.fallback import Changes, apply_by_git
+from bot.tree.hunks import hunks_of
 from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
+from bot.tree.source import Source
 
 
 class Quarantine:
@@ -23,35 +26,50 @@ class Quarantine:
     """
 
     def __init__(self, path: Path) -> None:
-        self.source = _open(path)
+        self.source = Source(path)
         self.path = path
 
     def __enter__(self) -> 'Quarantine':
         self._scratch = contextlib.ExitStack()
         self.dir = self._scratch.enter_context(scratch())
-        self.repo = pygit2.init_repository(str(self.dir / 'git'), bare=True)
-        self._alternates()
+        pygit2.init_repository(str(self.dir / 'git'), bare=True).free()
+        self._borrow(self.dir / 'git')
+        self.repo = pygit2.Repository(str(self.dir / 'git'))
+        self._objects = Objects(self.repo, self.path, partial=self.source.partial)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.repo.free()
         self._scratch.close()
 
-    def resolve(self, ref: str) -> pygit2.Commit:
-        """Return the commit that `ref` names in the user's repository (`TreeError` if none)."""
-        try:
-            found = self.source.revparse_single(ref).peel(pygit2.Commit)
-        except (KeyError, ValueError, pygit2.GitError) as error:
-            raise TreeError(f'no commit {ref!r} in {self.path}: name one with --base') from error
+    def resolve(self, ref: str) -> str:
+        """Return the id of the commit that `ref` names in the user's repository (`TreeError`)."""
+        found = self.source.resolve(ref)
+        if found is None:
+            raise TreeError(f'no commit {ref!r} in {self.path}: name one with --base')
         return found
 
     def snapshot(self, tree: pygit2.Oid) -> GitSnapshot:
         """Return a view of a tree."""
         return GitSnapshot(self._objects, tree)
 
-    def apply(self, series: Series, base: Base) -> AppliedSeries | DoesNotApply:
-        """Apply every patch in order, none of them to the user's repository."""
-        before = self.repo[base.commit].peel(pygit2.Tree).id
+    def apply(
+        self, series: Series, base: Base, on_top: Sequence[Patch] = ()
+    ) -> AppliedSeries | DoesNotApply:
+        """
+        Apply every patch in order, none of them to the user's repository.
+
+        `on_top` are prerequisites: they go onto the base first, and are no
+        steps of the result.
+        """
+        before = self._tree_of(base.commit)
+        for patch in on_top:
+            try:
+                before = self._apply(before, patch)[0]
+            except PatchError as error:
+                return DoesNotApply(
+                    series, base, 0, f'prerequisite "{patch.subject}": {error}', error.path
+                )
         steps: list[Step] = []
         for patch in series.patches:
             try:
@@ -64,6 +82,35 @@ class Quarantine:
             steps.append(Step(patch.n, pre, post, files, str(tree), how))
             before = tree
         return AppliedSeries(series, base, tuple(steps))
+
+    def worktree(self, refs: Mapping[str, str]) -> Path:
+        """Return an empty work tree of a repository of ours that has `refs` (for b4's guess)."""
+        folder = self.dir / 'worktree'
+        repo = pygit2.init_repository(str(folder))
+        self._borrow(folder / '.git')
+        repo.free()
+        repo = pygit2.Repository(str(folder))
+        for name, commit in refs.items():
+            repo.references.create(f'refs/heads/{name}', commit, force=True)
+            repo.set_head(f'refs/heads/{name}')
+        repo.free()
+        return folder
+
+    def resolve_guess(self, ref: str) -> str | None:
+        """Return the commit that `ref` names in the repository that `worktree()` made."""
+        repo = pygit2.Repository(str(self.dir / 'worktree'))
+        try:
+            return str(repo.revparse_single(ref).peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError):
+            return None
+        finally:
+            repo.free()
+
+    def _tree_of(self, commit: str) -> pygit2.Oid:
+        try:
+            return self.repo[commit].peel(pygit2.Tree).id
+        except KeyError as error:
+            raise self._objects.missing(commit) from error
 
     # --- one patch ---
 
@@ -133,40 +180,17 @@ class Quarantine:
                 entries.pop(name, None)
         return self._objects.add_folder(entries)
 
-    def _alternates(self) -> None:
-        common = _common_dir(Path(self.source.path))
-        objects = common / 'objects'
+    def _borrow(self, gitdir: Path) -> None:
+        """Let a repository of ours read the user's objects."""
+        objects = self.source.common / 'objects'
         if '\n' in str(objects):
             raise TreeError(f'{objects}: a path with a line break')
-        info = self.dir / 'git' / 'objects' / 'info'
+        info = gitdir / 'objects' / 'info'
         info.mkdir(parents=True, exist_ok=True)
         (info / 'alternates').write_text(f'{objects}\n')
-        shallow = common / 'shallow'
+        shallow = self.source.common / 'shallow'
         if shallow.exists():
-            shutil.copyfile(shallow, self.dir / 'git' / 'shallow')
-        # Opened anew: alternates are read when the object database is.
-        self.repo = pygit2.Repository(str(self.dir / 'git'))
-        self._objects = Objects(self.repo)
-
-
-def _open(path: Path) -> pygit2.Repository:
-    # Objects are read through alternates only, so whose the repository is does not matter.
-    pygit2.option(pygit2.enums.Option.SET_OWNER_VALIDATION, False)
-    found = pygit2.discover_repository(str(path), False, '/') if path.exists() else None
-    if found is None:
-        raise TreeError(f'{path} is no git repository: name a kernel tree with --tree')
-    try:
-        return pygit2.Repository(found)
-    except pygit2.GitError as error:
-        raise TreeError(f'{path}: libgit2 can not read this repository: {error}') from error
-
-
-def _common_dir(gitdir: Path) -> Path:
-    """A worktree's objects lie with its main repository, which `commondir` names."""
-    pointer = gitdir / 'commondir'
-    return (
-        (gitdir / pointer.read_text().strip()).resolve() if pointer.exists() else gitdir.resolve()
-    )
+            shutil.copyfile(shallow, gitdir / 'shallow')
 
 
 def _pre_image(snapshot: GitSnapshot, diff: FileDiff) -> tuple[int, bytes]:
@@ -205,24 +229,10 @@ def _file_diff(path: str, before: GitSnapshot, change: tuple[int, bytes] | None)
     entry, old = before.entry(path), before.read(path)
     new = change[1] if change is not None else None
     patch = pygit2.Patch.create_from(old, new, context_lines=3)
-    hunks = tuple(
-        Hunk(
-            hunk.old_start,
-            hunk.old_lines,
-            hunk.new_start,
-            hunk.new_lines,
-            tuple(
-                line.origin.encode() + line.raw_content
-                for line in hunk.lines
-                if line.origin in ' +-'
-            ),
-        )
-        for hunk in patch.hunks
-    )
     return FileDiff(
         path if old is not None else None,
         path if new is not None else None,
         old_mode=entry[0] if entry is not None and old is not None else None,
         new_mode=change[0] if change is not None else None,
-        hunks=hunks,
+        hunks=hunks_of(patch),
     )

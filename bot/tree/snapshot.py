@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pygit2
 
@@ -76,8 +77,10 @@ class Objects:
     an object that they are asked to write again, and that may be the user's.
     """
 
-    def __init__(self, repo: pygit2.Repository) -> None:
+    def __init__(self, repo: pygit2.Repository, path: Path, *, partial: bool) -> None:
         self._repo = repo
+        self._path = path
+        self._partial = partial
         self._folders: dict[pygit2.Oid, Folder] = {}
         self._blobs: dict[pygit2.Oid, bytes] = {}
         self._held = 0
@@ -137,7 +140,15 @@ class Objects:
         try:
             return self._repo[oid]
         except KeyError as error:
-            raise TreeError(f'object {oid} is missing: is the clone partial or damaged?') from error
+            raise self.missing(str(oid)) from error
+
+    def missing(self, oid: str) -> TreeError:
+        """Say that an object is not there, and what to do about it."""
+        if self._partial:
+            mend = f'run: git -C {self._path} fetch --refetch --no-filter'
+            return TreeError(f'{self._path} is a partial clone without object {oid[:12]}; {mend}')
+        mend = f'run: git -C {self._path} fsck'
+        return TreeError(f'{self._path} has no object {oid[:12]}: is it damaged? {mend}')
 
 
 def _id(kind: bytes, content: bytes) -> pygit2.Oid:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bot.bases import choose
+from bot.bases import Place, choose
 from bot.config import load
 from bot.harness import Workshop
 from bot.mailbox import read
@@ -103,8 +103,8 @@ def applying(kernel: Path, folder: Path) -> tuple[str, float, float, float]:
     def ours() -> None:
         series = series_of(mbox)
         with Quarantine(repo.path) as quarantine:
-            chosen = choose(series, Tree('x', str(repo.path)), quarantine, base)
-            assert isinstance(quarantine.apply(series, chosen), AppliedSeries)
+            place = Place(Tree('x', str(repo.path)), quarantine)
+            assert isinstance(choose(series, [place], base), AppliedSeries)
 
     def theirs() -> None:
         git(tree, 'am', '-q', str(mbox))
@@ -134,9 +134,10 @@ def checking(kernel: Path, folder: Path) -> list[tuple[str, float, float, float]
     def ours() -> None:
         series = series_of(mbox)
         with Quarantine(repo.path) as quarantine:
-            chosen = choose(series, Tree('x', str(repo.path)), quarantine, base)
+            place = Place(Tree('x', str(repo.path)), quarantine)
+            applied = choose(series, [place], base)
             workshop = Workshop(Cage(load().limits), cache, jobs=2)
-            found = review(series, quarantine, chosen, ALL, [harness], workshop)
+            found = review(applied, ALL, [harness], workshop)
         assert found.verdict == 'clean', found.findings
         assert sum(not build.reused for build in found.builds) == 5
 

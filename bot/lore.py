@@ -1,0 +1,216 @@
+"""
+Threads from a public-inbox archive, over HTTP.
+
+Answers: the mails of the thread that a message-id lies in, and those that a
+search finds. One request goes to each host in order until one has it; server
+errors and refused connections are tried again, a time-out and a 404 are not.
+Nothing that comes back is trusted: sizes are bounded while reading. Which of
+the mails make a series is b4's to say (`b4.py`).
+"""
+
+import gzip
+import hashlib
+import re
+import tempfile
+import time
+import zlib
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from bot import __version__
+from bot.errors import LoreError
+from bot.model import Lore, Mail
+from bot.series import parse_mail, split
+
+AGENT = f'vma-review-bot/{__version__}'
+RETRIES = 2
+CHUNK = 1 << 16
+# A thread as text is some ten times as large as it came.
+GROWTH = 16
+MSGID = re.compile(r'<?(?P<msgid>[^\s<>/]+@[^\s<>/]+)>?')
+
+
+class Archive:
+    """The configured hosts. `cache` is a folder for threads, None for none."""
+
+    def __init__(self, lore: Lore, cache: Path | None = None) -> None:
+        self._lore = lore
+        self._cache = cache / 'threads' if cache is not None else None
+        self._session = requests.Session()
+        self._session.headers['User-Agent'] = AGENT
+        retry = Retry(
+            total=RETRIES,
+            read=0,
+            status_forcelist=(500, 502, 503, 504),
+            allowed_methods=None,
+            backoff_factor=0.2,
+            backoff_max=1.0,
+            raise_on_status=False,
+            respect_retry_after_header=False,
+        )
+        for scheme in ('http://', 'https://'):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+
+    def thread(self, msgid: str, inbox: str | None = None) -> list[Mail]:
+        """
+        Return the mails of the thread that `msgid` lies in.
+
+        `inbox` is the list to look in first. Raises `LoreError`.
+        """
+        name = quote(msgid, safe="@!$&'()*+,;=:~-._")
+        places = [inbox] if inbox else []
+        places += [place for place in ('all', *self._lore.lists) if place != inbox]
+        return self._first([f'{place}/{name}/t.mbox.gz' for place in places], f'message {msgid}')
+
+    def search(self, query: str) -> list[Mail]:
+        """Return the mails that a public-inbox search finds (`LoreError` where none)."""
+        places = ['all', *self._lore.lists]
+        return self._first(
+            [f'{place}/?q={quote(query)}&x=m' for place in places], f'{query!r}', post=True
+        )
+
+    def _first(self, paths: list[str], wanted: str, *, post: bool = False) -> list[Mail]:
+        """Return what the first host has that has it."""
+        problems: list[LoreError] = []
+        for url in self._lore.urls:
+            for path in paths:
+                try:
+                    data = self._cached(f'{url.rstrip("/")}/{path}', post=post)
+                except LoreError as error:
+                    if not error.missing:
+                        problems.append(error)
+                        break  # this host is of no use just now
+                    continue
+                mails = [parse_mail(raw) for raw in split(data)]
+                if mails:
+                    return mails
+        if problems:
+            raise problems[0]
+        hosts = ', '.join(urlsplit(url).netloc for url in self._lore.urls)
+        raise LoreError(f'{wanted}: there is no such message on {hosts}', missing=True)
+
+    def _cached(self, url: str, *, post: bool) -> bytes:
+        path = None
+        if self._cache is not None:
+            path = self._cache / f'{hashlib.sha256(url.encode()).hexdigest()[:32]}.mbox.gz'
+            try:
+                if time.time() - path.stat().st_mtime < self._lore.expiry:
+                    return self._plain(path.read_bytes(), url)
+            except (OSError, LoreError):
+                pass  # not there, or not readable: ask the archive
+        packed = self._get(url, post=post)
+        data = self._plain(packed, url)
+        if path is not None:
+            _keep(path, packed)
+        return data
+
+    def _get(self, url: str, *, post: bool) -> bytes:
+        host = urlsplit(url).netloc
+        timeout = self._lore.timeout
+        deadline = time.monotonic() + timeout
+        # Every try gets its share of the time, so that all of them keep within it.
+        share = (timeout / (RETRIES + 2), timeout / 2)
+        try:
+            with self._session.request(
+                'POST' if post else 'GET', url, timeout=share, stream=True
+            ) as answer:
+                if answer.status_code == 404:
+                    raise LoreError(f'{host}: 404', missing=True)
+                if answer.status_code != 200:
+                    raise LoreError(f'{host} answers {answer.status_code} {answer.reason}: {url}')
+                parts, size = [], 0
+                for part in answer.iter_content(CHUNK):
+                    size += len(part)
+                    if size > self._lore.largest:
+                        limit = self._lore.largest >> 20
+                        raise LoreError(f'{host}: more than {limit} MB: {url}')
+                    if time.monotonic() > deadline:
+                        raise LoreError(f'{host}: not all of it came within {timeout:g} s: {url}')
+                    parts.append(part)
+                return b''.join(parts)
+        except requests.exceptions.ChunkedEncodingError as error:
+            raise LoreError(f'{host}: the answer was cut short: {url}') from error
+        except requests.exceptions.ConnectTimeout as error:
+            raise LoreError(f'{host} does not answer within {timeout:g} s') from error
+        except requests.exceptions.Timeout as error:
+            raise LoreError(f'{host} accepts, but does not answer within {timeout:g} s') from error
+        except requests.exceptions.RetryError as error:
+            raise LoreError(f'{host} answers with server errors: {url}') from error
+        except requests.exceptions.ConnectionError as error:
+            if 'timed out' in str(error).lower():
+                raise LoreError(f'{host} does not answer within {timeout:g} s') from error
+            raise LoreError(f'{host} can not be reached: {_reason(error)}') from error
+        except requests.exceptions.RequestException as error:
+            raise LoreError(f'{host}: {_reason(error)}: {url}') from error
+
+    def _plain(self, packed: bytes, url: str) -> bytes:
+        """Unpack, but no more than could be honest."""
+        if not packed.startswith(b'\x1f\x8b'):
+            return packed
+        limit = min(self._lore.largest * GROWTH, 1 << 30)
+        parts, size = [], 0
+        rest = packed
+        try:
+            while rest:
+                unpacker = zlib.decompressobj(wbits=31)
+                part = unpacker.decompress(rest, limit + 1 - size)
+                parts.append(part)
+                size += len(part)
+                if size > limit or unpacker.unconsumed_tail:
+                    raise LoreError(f'unpacks to more than {limit >> 20} MB: {url}')
+                if not unpacker.eof:
+                    raise LoreError(f'the answer was cut short: {url}')
+                rest = unpacker.unused_data
+        except zlib.error as error:
+            raise LoreError(f'not readable as gzip ({error}): {url}') from error
+        return b''.join(parts)
+
+
+def message_id(text: str) -> tuple[str, str | None] | None:
+    """
+    Read a message-id or a link to one; (message-id, list or None), None for neither.
+
+    Takes `<id>`, `id`, `https://lore.kernel.org/LIST/ID/…`, `https://…/r/ID`.
+    """
+    if text.startswith(('http://', 'https://')):
+        parts = [unquote(part) for part in urlsplit(text).path.split('/') if part]
+        found = next((n for n, part in enumerate(parts) if '@' in part), None)
+        if found is None:
+            return None
+        inbox = parts[found - 1] if found else None
+        return parts[found].strip('<>'), None if inbox in (None, 'r', 'all') else inbox
+    match = MSGID.fullmatch(text)
+    return (match['msgid'], None) if match else None
+
+
+def _keep(path: Path, packed: bytes) -> None:
+    """Put a thread into the cache; that it can't be kept is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(packed if packed.startswith(b'\x1f\x8b') else gzip.compress(packed))
+        temporary.replace(path)
+    except OSError:
+        return
+
+
+def _reason(error: Exception) -> str:
+    """Find the innermost words of a chain of library errors."""
+    inner: BaseException = error
+    while inner.__cause__ or inner.__context__ or _nested(inner):
+        inner = _nested(inner) or inner.__cause__ or inner.__context__ or inner
+    said = str(getattr(inner, 'strerror', None) or inner)
+    return said.rpartition(': ')[2].strip("')(") or type(inner).__name__
+
+
+def _nested(error: BaseException) -> BaseException | None:
+    reason = getattr(error, 'reason', None)
+    if isinstance(reason, BaseException):
+        return reason
+    first = error.args[0] if error.args else None
+    return first if isinstance(first, BaseException) else None

@@ -1,0 +1,117 @@
+"""
+The user's repository, of which only refs and objects are read.
+
+libgit2 resolves refs where it can open the repository; formats that it does
+not know (reftable, a partial clone) are asked of git, without the user's
+settings and without the network.
+"""
+
+import fnmatch
+import os
+import subprocess
+from pathlib import Path
+
+import pygit2
+
+from bot.errors import TreeError
+
+
+class Source:
+    """A repository at `path`, or the one that `path` lies in. Raises `TreeError`."""
+
+    def __init__(self, path: Path) -> None:
+        # Objects are read through alternates only, so whose they are does not matter.
+        pygit2.option(pygit2.enums.Option.SET_OWNER_VALIDATION, False)
+        found = pygit2.discover_repository(str(path), False, '/') if path.exists() else None
+        if found is None:
+            raise TreeError(f'{path} is no git repository: name a kernel tree with --tree')
+        self.path = path
+        self.gitdir = Path(found)
+        self.common = _common_dir(self.gitdir)
+        try:
+            self._repo: pygit2.Repository | None = pygit2.Repository(found)
+        except pygit2.GitError as error:
+            if 'sha256' in str(error):
+                raise TreeError(
+                    f'{path} is a SHA-256 repository: only SHA-1 ones can be read, as the kernel is'
+                ) from error
+            self._repo = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether objects may be missing, to be fetched when wanted (`git clone --filter`)."""
+        return any((self.common / 'objects' / 'pack').glob('*.promisor'))
+
+    def resolve(self, ref: str) -> str | None:
+        """Return the id of the commit that `ref` names, None where there is none."""
+        if ref.startswith('-') or '\0' in ref:
+            return None
+        if self._repo is not None:
+            try:
+                return str(self._repo.revparse_single(ref).peel(pygit2.Commit).id)
+            except (KeyError, ValueError, pygit2.GitError):
+                return None
+        return self._git('rev-parse', '--verify', '-q', f'{ref}^{{commit}}').strip() or None
+
+    def matching(self, pattern: str) -> list[tuple[str, str]]:
+        """
+        Return (ref, commit id) of what a configured ref stands for.
+
+        A name is itself; a pattern (`v7.*`) all branches, remote branches and
+        tags that fit, the newest commit first.
+        """
+        if not any(char in pattern for char in '*?['):
+            commit = self.resolve(pattern)
+            return [(pattern, commit)] if commit is not None else []
+        listed = self._git(
+            *('for-each-ref', '--sort=-committerdate', '--sort=-creatordate'),
+            *('--format=%(refname)', 'refs/heads', 'refs/remotes', 'refs/tags'),
+        )
+        found: list[tuple[str, str]] = []
+        for ref in listed.split('\n'):
+            short = ref.split('/', 2)[-1]
+            if ref and (fnmatch.fnmatch(short, pattern) or fnmatch.fnmatch(ref, pattern)):
+                commit = self.resolve(ref)
+                if commit is not None:
+                    found.append((short, commit))
+        return found
+
+    def fetch(self) -> str:
+        """Run `git fetch` with the user's own settings; what it said. Raises `TreeError`."""
+        result = subprocess.run(
+            ['git', '-C', str(self.path), 'fetch', '--all', '--tags'],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            env={**os.environ, 'GIT_TERMINAL_PROMPT': '0'},
+        )  # fmt: skip
+        if result.returncode:
+            said = result.stderr.strip().splitlines() or [f'status {result.returncode}']
+            raise TreeError(f'git fetch in {self.path} fails: {said[-1]}')
+        return result.stderr
+
+    def _git(self, *words: str) -> str:
+        """Run git on the repository, reading only; '' where it fails for want of a thing."""
+        result = subprocess.run(
+            ['git', '-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c',
+             'protocol.allow=never', '--no-optional-locks', *words],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd='/',
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith('GIT_')},
+                'GIT_DIR': str(self.gitdir),
+                'GIT_CONFIG_GLOBAL': os.devnull,
+                'GIT_CONFIG_NOSYSTEM': '1',
+                'GIT_NO_LAZY_FETCH': '1',
+                'LC_ALL': 'C',
+            },
+        )  # fmt: skip
+        if result.returncode and 'fatal: unknown repository' in result.stderr:
+            reason = result.stderr.strip().splitlines()[-1].strip()
+            raise TreeError(f'{self.path}: this git is too old for the repository ({reason})')
+        return result.stdout
+
+
+def _common_dir(gitdir: Path) -> Path:
+    """A worktree's objects lie with its main repository, which `commondir` names."""
+    pointer = gitdir / 'commondir'
+    if not pointer.exists():
+        return gitdir.resolve()
+    return (gitdir / pointer.read_text().strip()).resolve()

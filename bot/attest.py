@@ -6,6 +6,7 @@ answers, a key) is *not checked*, never a failure. Both libraries are those
 that b4 uses.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import patatt
 
 from bot.model import Attestation, Mail
 
+SIGNATURE = re.compile(rb'^x-developer-signature:[^;]*;(?:[^;]*;)*?\s*a=([\w-]+)', re.I | re.M)
 Look = Callable[[str, float], bytes | None]
 """(name, seconds) to its TXT record, None where there is none; raises `NoAnswerError`."""
 
@@ -38,7 +40,7 @@ class Attester:
         self._keyrings = [str(path) for path in keyrings]
         self._look = look or _resolve
         self._known: dict[str, bytes | None] = {}
-        self._silent = False
+        self._silent = self._keyless = False
 
     def check(self, mail: Mail) -> tuple[Attestation, ...]:
         """Return what the signatures of a mail say; nothing where it has none."""
@@ -49,7 +51,7 @@ class Attester:
         found = []
         names = [name.lower() for name, _ in signed.headers]
         for index in range(min(names.count(b'dkim-signature'), 4)):
-            self._silent = False
+            self._silent = self._keyless = False
             try:
                 good = signed.verify(index, dnsfunc=self._txt)
                 reason = ''
@@ -58,6 +60,9 @@ class Attester:
             domain = (signed.domain or b'').decode('ascii', 'replace')
             if self._silent:
                 found.append(Attestation('dkim', domain, 'not-checked', 'no answer from DNS'))
+            elif self._keyless:
+                # Keys are rotated: an old mail's may be gone, and says nothing.
+                found.append(Attestation('dkim', domain, 'not-checked', 'no key in DNS'))
             elif good:
                 found.append(Attestation('dkim', domain, 'pass'))
             else:
@@ -65,8 +70,12 @@ class Attester:
         return found
 
     def _patatt(self, mail: Mail) -> list[Attestation]:
-        if b'x-developer-signature:' not in mail.raw[: 1 << 16].lower():
+        signatures = SIGNATURE.findall(mail.raw[: 1 << 16])
+        if not signatures:
             return []
+        if any(not algorithm.startswith(b'ed25519') for algorithm in signatures):
+            # Others run gpg or ssh-keygen on a stranger's bytes.
+            return [Attestation('patatt', 'openpgp or openssh', 'not-checked', 'no ed25519 key')]
         found = []
         results = patatt.validate_message(mail.raw, self._keyrings)
         for result, identity, _, _, algorithm, errors in results:
@@ -93,6 +102,7 @@ class Attester:
             except NoAnswerError:
                 self._silent = True
                 return None
+        self._keyless = self._known[text] is None
         return self._known[text]
 
 

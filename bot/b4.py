@@ -15,7 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from bot.plain import one_line
 from bot.scratch import scratch
 from bot.series import parse_mail, patch_of, split
 
+# Where it finds a commit that has no ref among its ancestors, it can't name it as it wants to.
 GUESS = re.compile(
-    r'^ *Base: (\S+) \((?:exact match|best guess, (\d+)/(\d+) blobs matched)\)', re.M
+    r'^ *Base: (?:(\S+) \((?:exact match|best guess)|.*Could not describe commit ([^)\s]+))', re.M
 )
 RAISED = re.compile(r'^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$', re.M)
 FROM = b'From mboxrd@z Thu Jan  1 00:00:00 1970\n'
@@ -50,7 +51,7 @@ class B4:
         `revision` None is the newest. Mails without a message-id are left out:
         b4 can't tell them apart.
         """
-        mails = {mail.msgid: mail for mail in thread if mail.msgid is not None}
+        mails = {mail.msgid: mail for mail in _once(thread) if mail.msgid is not None}
         if not mails:
             return Incomplete('no mail with a message-id in it')
         words = ['am', '--no-cover', '-o', '-', '-m', '-']
@@ -66,7 +67,7 @@ class B4:
 
     def guess_base(self, series: Series, mails: Sequence[Mail], worktree: Path) -> str | None:
         """
-        Return the ref (`heads/x`) that fits the series' blobs best, None for none.
+        Return the commit (`heads/x`, `ID~1`) that fits the series' blobs best, None for none.
 
         `worktree` is a repository of ours that holds the refs to guess among.
         """
@@ -78,7 +79,7 @@ class B4:
         with scratch() as folder:
             ran = self._run(words, mbox(chosen), folder, worktree)
         found = GUESS.search(ran[1]) if not isinstance(ran, Incomplete) else None
-        return found[1] if found else None
+        return (found[1] or found[2]) if found else None
 
     def _run(
         self, words: list[str], stdin: bytes, home: Path, cwd: Path
@@ -181,6 +182,19 @@ def _series(
         base_commit=next((mail.base_commit for mail in bodies if mail.base_commit), None),
         prerequisites=tuple(dict.fromkeys(one for mail in bodies for one in mail.prerequisites)),
     )
+
+
+def _once(thread: Sequence[Mail]) -> Iterator[Mail]:
+    """Leave out a patch that was sent again as it was: b4 takes it for a new revision."""
+    seen = set()
+    for mail in thread:
+        subject = parse_patch_subject(mail.subject)
+        if subject.is_patch and not subject.is_reply:
+            known = (mail.author.email, mail.subject, mail.body.rstrip())
+            if known in seen:
+                continue
+            seen.add(known)
+        yield mail
 
 
 def _cover(mails: dict[str, Mail], chosen: list[tuple[Patch, Mail]], revision: int) -> Mail | None:

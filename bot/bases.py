@@ -76,13 +76,14 @@ def choose(
     the most patches.
     """
     failed: list[DoesNotApply] = []
+    several = len(places) > 1
     for candidate in _candidates(series, places, wanted, guess):
         tell(f'trying {candidate.ref} {candidate.commit[:12]} of {candidate.place.tree.name}')
         missed: DoesNotApply | None = None
         for on_top in (needed.patches, ()) if needed.patches else ((),):
             result = _try(series, candidate, on_top)
             if isinstance(result, AppliedSeries):
-                return replace(result, base=replace(result.base, tried=_tried(failed)))
+                return replace(result, base=replace(result.base, tried=_tried(failed, several)))
             missed = result
         if missed and not any(one.base.commit == candidate.commit for one in failed):
             failed.append(missed)
@@ -94,7 +95,7 @@ def choose(
     reason = best.reason
     if needed.lacking:
         reason += f' (not found: {"; ".join(needed.lacking[:3])})'
-    return replace(best, base=replace(best.base, tried=_tried(others)), reason=reason)
+    return replace(best, base=replace(best.base, tried=_tried(others, several)), reason=reason)
 
 
 def prerequisites(series: Series, archive: Archive | None, b4: B4, tell: Tell) -> Needed:
@@ -133,7 +134,7 @@ def guess_with(
         found = b4.guess_base(series, thread, place.quarantine.worktree(numbered))
         if found is None:
             return None
-        # b4 names `heads/ref0` or `heads/ref0~3`; only our own repository knows these.
+        # Only our own repository knows `heads/ref0`.
         return place.quarantine.resolve_guess(found)
 
     return guess
@@ -175,22 +176,20 @@ def _candidates(
 def _try(
     series: Series, candidate: _Candidate, on_top: Sequence[Patch]
 ) -> AppliedSeries | DoesNotApply:
-    why = candidate.why
-    if on_top:
-        why += f', with {len(on_top)} prerequisite patch{"es" if len(on_top) > 1 else ""} on top'
-    base = Base(
-        candidate.place.tree.name,
-        candidate.ref,
-        candidate.commit,
-        why,
-        on_top=tuple(patch.subject for patch in on_top),
-    )
+    base = Base(candidate.place.tree.name, candidate.ref, candidate.commit, candidate.why)
     return candidate.place.quarantine.apply(series, base, on_top)
 
 
-def _tried(failed: Sequence[DoesNotApply]) -> tuple[Tried, ...]:
+def _tried(failed: Sequence[DoesNotApply], several: bool) -> tuple[Tried, ...]:
     return tuple(
-        Tried(one.base.ref, one.base.commit, one.n, one.path, one.reason) for one in failed
+        Tried(
+            f'{one.base.tree}/{one.base.ref}' if several else one.base.ref,
+            one.base.commit,
+            one.n,
+            one.path,
+            one.reason,
+        )
+        for one in failed
     )
 
 
@@ -205,11 +204,15 @@ def _fetch(one: Prerequisite, archive: Archive, b4: B4) -> tuple[Patch, ...] | I
             change, _, version = one.value.partition(':')
             mails = archive.search(f'nq:"change-id: {change}"')
             said = f'change-id: {change}'.encode()
-            first = next((mail for mail in mails if said in mail.body and mail.msgid), None)
-            if first is None or first.msgid is None:
+            wanted = version.removeprefix('v')
+            for mail in mails:
+                of = str(parse_patch_subject(mail.subject).version)
+                if said in mail.body and mail.msgid and wanted in ('', of):
+                    number = int(wanted) if wanted.isdigit() else None
+                    found = b4.series(archive.thread(mail.msgid), mail.msgid, number)
+                    break
+            else:
                 return Incomplete('not in the archive')
-            number = version.removeprefix('v')
-            found = b4.series(mails, revision=int(number) if number.isdigit() else None)
         case 'patch-id':
             for mail in archive.search(f'patchid:{one.value}'):
                 patch = patch_of(parse_patch_subject(mail.subject), mail)

@@ -141,7 +141,10 @@ class Archive:
         except requests.exceptions.RetryError as error:
             raise LoreError(f'{host} answers with server errors: {url}') from error
         except requests.exceptions.ConnectionError as error:
-            if 'timed out' in str(error).lower():
+            if 'Read timed out' in str(error):
+                said = f'{host} accepts, but does not answer within {timeout:g} s'
+                raise LoreError(said) from error
+            if 'timed out' in str(error):
                 raise LoreError(f'{host} does not answer within {timeout:g} s') from error
             raise LoreError(f'{host} can not be reached: {_reason(error)}') from error
         except requests.exceptions.RequestException as error:

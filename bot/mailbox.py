@@ -19,7 +19,7 @@ LARGEST = 512 << 20
 
 def read(source: str) -> list[Mail]:
     """
-    Return the mails of `source`: an mbox or a single mail, a folder of them, or `-`.
+    Return the mails of `source`: an mbox, a single mail, a maildir, a folder of mails, or `-`.
 
     A folder's files are taken in the order of their names, as git
     format-patch numbers them.
@@ -30,14 +30,20 @@ def read(source: str) -> list[Mail]:
     try:
         if not path.is_dir():
             return _mails(_bytes(path), source)
-        files = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES and one.is_file())
+        files = sorted(_files(path))
         if not files:
-            raise MailboxError(f'{source}: no *.patch or *.mbox in this folder')
+            raise MailboxError(f'{source}: no *.patch or *.mbox in this folder, and no maildir')
         return [mail for file in files for mail in _mails(_bytes(file), str(file))]
     except FileNotFoundError as error:
         raise MailboxError(f'{source}: no such file or folder') from error
     except OSError as error:
         raise MailboxError(f'{source}: {error.strerror}') from error
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / 'cur').is_dir() and (folder / 'new').is_dir():
+        return [one for part in ('cur', 'new') for one in (folder / part).iterdir()]
+    return [one for one in folder.iterdir() if one.suffix in SUFFIXES and one.is_file()]
 
 
 def _bytes(path: Path) -> bytes:

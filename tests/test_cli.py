@@ -1,6 +1,7 @@
 """The program as a user runs it: reports, bad input, exit codes."""
 
 import json
+import mailbox
 import os
 import re
 import shutil
@@ -107,6 +108,15 @@ def test_a_folder_of_patches(bot: Bot, sample: Demo, tmp_path: Path) -> None:
     mbox = bot('check', '--tree', sample.tree, sample.mbox)
     assert folder.code == 1
     assert without_times(folder.out) == without_times(mbox.out)
+
+
+def test_a_maildir(bot: Bot, sample: Demo, tmp_path: Path) -> None:
+    box = mailbox.Maildir(str(tmp_path / 'box'), create=True)
+    for one in reversed(re.split(rb'(?m)^From 0{40}.*\n', sample.mbox.read_bytes())[1:]):
+        box.add(one)
+    result = bot('check', '-q', '--harness', 'none', '--tree', sample.tree, tmp_path / 'box')
+    assert '(6 patches, A Developer)' in result.out
+    assert result.code == 1
 
 
 @pytest.mark.parametrize(

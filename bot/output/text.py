@@ -21,6 +21,7 @@ from bot.model import (
     TestsFailed,
 )
 from bot.plain import one_line, plain
+from bot.series import trailers_of
 
 STYLES = {Severity.ERROR: 'bold red', Severity.WARNING: 'bold yellow', Severity.NOTE: 'bold cyan'}
 
@@ -75,12 +76,13 @@ class _Report:
             title = one_line(series.subject or 'a series without a subject')
             self._line((title, 'bold'), f' ({", ".join(said)})')
         self._attestation()
+        self._trailers()
         applied = self.review.applied
         if applied is not None:
             base = applied.base
-            self._line(f'base: {base.ref} {base.commit[:12]} ({base.why})')
+            self._line(f'base: {base.ref} {base.commit[:12]} ({base.why})', wrap=False)
             for subject in base.on_top:
-                self._line(f'      with {one_line(subject)}')
+                self._line(f'      with the prerequisite "{one_line(subject)}" on top')
             for one in base.tried if self.verbose or isinstance(applied, DoesNotApply) else ():
                 at = f'patch {one.n}: ' if one.n else ''
                 self._line(
@@ -104,6 +106,19 @@ class _Report:
         for text, numbers in said.items():
             where = '' if len(numbers) == len(patches) else f', patch {_numbers(numbers)}'
             self._line(f'signed: {text}{where}')
+
+    def _trailers(self) -> None:
+        """Say which trailers came from replies."""
+        patches = self.review.series.patches if self.review.series is not None else ()
+        gathered: dict[str, list[int]] = {}
+        for patch in patches:
+            own = trailers_of(patch.message)
+            for trailer in patch.trailers:
+                if trailer not in own and patch.commit is None:
+                    gathered.setdefault(one_line(trailer), []).append(patch.n)
+        for trailer, numbers in gathered.items():
+            where = '' if len(patches) == 1 else f' (patch {_numbers(numbers)})'
+            self._line(f'+ {trailer}{where}')
 
     def _patch(self, n: int, findings: list[Finding]) -> None:
         self._line((self._title(n), 'bold'))
@@ -219,8 +234,14 @@ def _outcome(build: Build) -> Text:
 
 
 def _numbers(numbers: list[int]) -> str:
-    shown = ', '.join(str(n) for n in numbers[:8])
-    return shown if len(numbers) <= 8 else f'{shown}, …'
+    """Write patch numbers as ranges: 1, 3-21."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ', '.join(str(run[0]) if len(run) == 1 else f'{run[0]}-{run[-1]}' for run in runs)
 
 
 def _names(names: Iterable[str]) -> list[str]:

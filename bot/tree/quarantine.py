@@ -65,11 +65,14 @@ class Quarantine:
         before = self._tree_of(base.commit)
         for patch in on_top:
             try:
-                before = self._apply(before, patch)[0]
+                after = self._apply(before, patch)[0]
             except PatchError as error:
                 return DoesNotApply(
                     series, base, 0, f'prerequisite "{patch.subject}": {error}', error.path
                 )
+            if after != before:  # what the base has already is no prerequisite
+                base = replace(base, on_top=(*base.on_top, patch.subject))
+            before = after
         steps: list[Step] = []
         for patch in series.patches:
             try:

@@ -1,0 +1,17 @@
+"""Real servers on loopback, for as long as the tests need them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services import publicinbox, threads
+
+
+@pytest.fixture(scope='session')
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[publicinbox.PublicInbox]:
+    """An archive with every thread of `threads.THREADS`."""
+    if publicinbox.MISSING:
+        pytest.skip(f'not installed: {", ".join(publicinbox.MISSING)}')
+    mails = [raw for thread in threads.THREADS.values() for raw in thread.mails]
+    with publicinbox.serving(tmp_path_factory.mktemp('archive'), mails) as served:
+        yield served

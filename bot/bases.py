@@ -83,7 +83,8 @@ def choose(
         for on_top in (needed.patches, ()) if needed.patches else ((),):
             result = _try(series, candidate, on_top)
             if isinstance(result, AppliedSeries):
-                return replace(result, base=replace(result.base, tried=_tried(failed, several)))
+                base = replace(result.base, tried=_tried(failed, several))
+                return vouched(replace(result, base=base), candidate.place, wanted)
             missed = result
         if missed and not any(one.base.commit == candidate.commit for one in failed):
             failed.append(missed)
@@ -96,6 +97,20 @@ def choose(
     if needed.lacking:
         reason += f' (not found: {"; ".join(needed.lacking[:3])})'
     return replace(best, base=replace(best.base, tried=_tried(others, several)), reason=reason)
+
+
+def vouched(applied: AppliedSeries, place: Place, named: str | None = None) -> AppliedSeries:
+    """
+    Leave `applied` its ground only where a configured ref has the base's commit.
+
+    So does a ref that the user `named`. A mail may name any commit that the
+    repository happens to have, and that may be a stranger's, fetched to be
+    looked at.
+    """
+    refs = (*place.tree.refs, named) if named else place.tree.refs
+    if place.quarantine.source.holds(refs, applied.base.commit):
+        return applied
+    return replace(applied, ground=None)
 
 
 def prerequisites(series: Series, archive: Archive | None, b4: B4, tell: Tell) -> Needed:

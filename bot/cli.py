@@ -9,26 +9,29 @@ usage or configuration, 3 could not check, 130 interrupted.
 import contextlib
 import fnmatch
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import pygit2
+import rich.progress
 from rich.console import Console
-from rich.status import Status
+from rich.progress_bar import ProgressBar
 
 from bot import __version__, bases
 from bot.attest import Attester
 from bot.b4 import B4
 from bot.config import Config, load
 from bot.errors import BotError, ConfigError, RuleLoadError, SandboxError, UsageError
-from bot.harness import Workshop
+from bot.harness import Builder, Event, Workshop, compare
 from bot.lore import Archive
 from bot.model import (
     AppliedSeries,
+    CouldNotRun,
     DoesNotApply,
     Failure,
     Harness,
@@ -70,12 +73,14 @@ class Options:
 
 
 class Progress:
-    """Says on stderr what is going on: a spinner on a terminal, plain lines elsewhere."""
+    """Says on stderr what is going on: live on a terminal, plain lines elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._quiet = quiet
-        self._status: Status | None = None
+        self._live: rich.progress.Progress | None = None
+        self._now: rich.progress.TaskID | None = None
+        self._bars: dict[str, rich.progress.TaskID] = {}
 
     def __call__(self, what: str) -> None:
         """Say `what` happens now."""
@@ -83,17 +88,69 @@ class Progress:
             return
         if not self._console.is_terminal:
             print(f'bot: {what}', file=sys.stderr, flush=True)
-        elif self._status is None:
-            self._status = self._console.status(what)
-            self._status.start()
+            return
+        live = self._started()
+        if self._now is None:
+            self._now = live.add_task(what, total=None, note='')
+        live.update(self._now, description=what)
+
+    def build(self, event: Event, of: int) -> None:
+        """Say what happens to a harness: a bar for each, with the patch that is built."""
+        where = f'patch {event.n}/{of}' if event.n else 'base'
+        if self._quiet:
+            return
+        if event.kind == 'note':
+            print(f'bot: {event.harness}: {event.text}', file=sys.stderr, flush=True)
+        elif not self._console.is_terminal:
+            if event.kind == 'learning':
+                self(f'{event.harness}: learning what it reads')
+            elif event.kind == 'started':
+                self(f'{event.harness}: building ({where})')
         else:
-            self._status.update(what)
+            self._bar(event, where)
+
+    def _bar(self, event: Event, where: str) -> None:
+        live = self._started()
+        if event.harness not in self._bars:
+            self._bars[event.harness] = live.add_task(event.harness, total=None, note='')
+        bar = self._bars[event.harness]
+        match event.kind:
+            case 'learning':
+                live.update(bar, note='learning what it reads')
+            case 'planned':
+                live.update(bar, total=event.n, completed=0, note='')
+            case 'started':
+                live.update(bar, note=where)
+            case 'done':
+                live.advance(bar)
+
+    def _started(self) -> rich.progress.Progress:
+        if self._live is None:
+            self._live = rich.progress.Progress(
+                rich.progress.SpinnerColumn(),
+                rich.progress.TextColumn('{task.description}', markup=False),
+                _Bar(bar_width=24),
+                rich.progress.TextColumn('{task.fields[note]}', markup=False),
+                console=self._console,
+                transient=True,
+            )
+            self._live.start()
+        return self._live
 
     def done(self) -> None:
-        """Take the spinner away."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        """Take all of it away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = self._now = None
+            self._bars = {}
+
+
+class _Bar(rich.progress.BarColumn):
+    """A bar where it is known how much there is to do, nothing elsewhere."""
+
+    def render(self, task: rich.progress.Task) -> ProgressBar:
+        bar = super().render(task)
+        return bar if task.total is not None else ProgressBar(total=0, width=0)
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
@@ -181,6 +238,59 @@ def sync(names: tuple[str, ...], config: Path | None) -> int:
     return CLEAN
 
 
+@bot.command()
+@click.option(
+    '--harness',
+    metavar='NAME,…',
+    is_flag=False,
+    flag_value='',
+    default=None,
+    help='Build once in the full tree and once as laid out, and compare.',
+)
+@click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
+@click.option('--tree', metavar='PATH', help='Kernel repository (read only).')
+@click.option('--base', metavar='REF', default=None, help='Its commit; default: the first ref.')
+@click.option('-q', '--quiet', is_flag=True, help='No progress on stderr.')
+def doctor(
+    harness: str | None, config: Path | None, tree: str | None, base: str | None, quiet: bool
+) -> int:
+    """
+    Say whether the parts that the bot relies on work here.
+
+    With --harness, each harness is built at a tree's first ref twice: in the
+    full tree, and in the files that it was learnt to read. Exit code: 0 both
+    gave the same, 1 not, 3 could not be done.
+    """
+    if harness is None:
+        raise UsageError('doctor looks at the harnesses only, so far: bot doctor --harness')
+    configured = load(config)
+    options = Options(config, tree, base, None, harness or None, len(os.sched_getaffinity(0)),
+                      'text', 'warning', True, False, quiet)  # fmt: skip
+    progress = Progress(quiet=quiet)
+    cage = Cage(replace(configured.limits, disk=max(configured.limits.disk, 4 << 30)))
+    worst = CLEAN
+    for one in _trees(options, configured):
+        with Quarantine(Path(one.path)) as quarantine, contextlib.ExitStack() as stack:
+            stack.callback(progress.done)
+            ref = base or one.refs[0]
+            commit = quarantine.resolve(ref)
+            ground = quarantine.at(commit)
+            for each in _harnesses(options, configured):
+                if ground.entry(each.dir) is None:
+                    continue
+                progress(f'{each.name}: building {one.name} {ref} {commit[:12]} twice')
+                workshop = Workshop(
+                    cage, configured.cache, options.jobs, configured.cache_size,
+                    lambda event: progress.build(event, 0),
+                )  # fmt: skip
+                found = compare(Builder(each, workshop), ground)
+                progress.done()
+                print(text_output.comparison(each.name, f'{one.name} {ref} {commit[:12]}', found))
+                could = not isinstance(found.full, CouldNotRun)
+                worst = max(worst, (CLEAN if found.same else FINDINGS) if could else NOT_CHECKED)
+    return worst
+
+
 class _Session:
     """What the judging of several series shares."""
 
@@ -220,20 +330,24 @@ class _Session:
         series = found.series
         applied: AppliedSeries | DoesNotApply
         if found.applied is not None:
-            applied = found.applied
+            left = source.partition('..')[0]
+            named = left if re.fullmatch(r'[\w./-]+', left) else None
+            applied = bases.vouched(found.applied, places[0], named)
         else:
             needed = bases.prerequisites(series, self.archive, self.b4, self.progress)
             guess = bases.guess_with(self.b4, series, found.thread)
             applied = bases.choose(series, places, self.options.base, needed, guess, self.progress)
-
-        def tell(harness: str, n: int, what: str) -> None:
-            where = f'patch {n}/{len(series.patches)}' if n else 'base'
-            self.progress(f'{harness}: {what} ({where})')
-
+        of = len(series.patches)
         workshop = (
             self.cage
             if isinstance(self.cage, SandboxError)
-            else Workshop(self.cage, self.config.cache, self.options.jobs, tell)
+            else Workshop(
+                self.cage,
+                self.config.cache,
+                self.options.jobs,
+                self.config.cache_size,
+                lambda event: self.progress.build(event, of),
+            )
         )
         return review(applied, self.rules, self.harnesses, workshop, self.progress)
 

@@ -292,11 +292,18 @@ class Base:
 
 @dataclass(frozen=True)
 class AppliedSeries:
-    """A series that applies as a whole, one step a patch."""
+    """
+    A series that applies as a whole, one step a patch.
+
+    `ground` is the tree of `base.commit` (the first step's `pre` may have
+    prerequisites on top of it), None where no configured ref has that commit:
+    then it may be a stranger's too.
+    """
 
     series: Series
     base: Base
     steps: tuple[Step, ...]
+    ground: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -340,10 +347,17 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Passed:
-    """Built, ran, said so, and no sanitizer spoke."""
+    """
+    Built, ran, said so, and no sanitizer spoke.
 
-    run: int
+    `run` counts tests, None where the harness's parser can't. `flags` are the
+    compiler's words that change what is built, as the build was seen to use
+    them (`-D…`, `-fsanitize=…`, `-l…`), sorted.
+    """
+
+    run: int | None
     warnings: tuple[Diagnostic, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -355,6 +369,7 @@ class TestsFailed:
     sanitizer: tuple[Diagnostic, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     reason: str = ''
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -363,6 +378,7 @@ class BuildFailed:
 
     errors: tuple[Diagnostic, ...]
     warnings: tuple[Diagnostic, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -397,13 +413,40 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """
+    The same build in the full tree and in what was learnt.
+
+    `files` are how many were laid out (full, reduced); `unlearnt` what the
+    full one read and the reduced one does not have; `whole` that nothing
+    smaller than all folders was found to do.
+    """
+
+    full: BuildOutcome
+    reduced: BuildOutcome
+    files: tuple[int, int]
+    unlearnt: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def same(self) -> bool:
+        """Whether the assumption holds."""
+        return self.full == self.reduced and not self.unlearnt
+
+
+Parser = Literal['vma', 'ktap', 'exit-code']
+"""How a harness says which tests ran and failed: the VMA tests' own words, KTAP, or not at all."""
+
+
+@dataclass(frozen=True)
 class Harness:
     """
     A userland test harness in the kernel tree.
 
-    `dir` is its folder, `make` extra words for make, `run` the command that
-    runs it there, `within` the folders that its build may read from,
-    `packages` what Debian calls the libraries that it needs.
+    `dir` is its folder, `target` what make shall make there (none: its
+    default), `make` further words for make, `run` the command that runs the
+    tests, `parser` who reads what that says, `within` the folders (or files)
+    that its build may read from, `packages` what Debian calls the libraries it needs.
     """
 
     name: str
@@ -412,6 +455,8 @@ class Harness:
     make: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    parser: Parser = 'vma'
 
 
 @dataclass(frozen=True)
@@ -455,9 +500,15 @@ class ChildLimits:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one build in the cage may use: seconds, bytes, processes."""
+    """
+    What one build in the cage may use: seconds, bytes, processes.
+
+    `time` is by the clock, `cpu` by the processors for all processes together;
+    `disk` bounds each of its two file systems, and each file.
+    """
 
     time: float = 600.0
+    cpu: float = 1200.0
     memory: int = 4 << 30
     processes: int = 256
     disk: int = 1 << 30

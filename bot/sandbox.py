@@ -7,34 +7,38 @@ memory, processes, disk and output. Nothing of it is left behind: the files
 live in a tmpfs of the cage, and its processes die with it. Without bubblewrap
 there is no cage (`SandboxError`), never a build outside of one unless the
 local user asks for that (`Cage(open_=True)`).
+
+Memory and processes are held by a control group (v2) where we may make one;
+where not, by a watcher that looks every tenth of a second.
 """
 
 import contextlib
 import fcntl
 import io
 import os
+import re
 import selectors
-import shutil
 import signal
-import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from bot.cgroup import ControlGroup, delegated, memory_limit, process_limit
 from bot.diagnose import ROOT
-from bot.errors import SandboxError
 from bot.model import Limits
 from bot.scratch import scratch
+from bot.walls import Bind, probe, refused
+from bot.walls import words as walls
 
 PATH = '/usr/bin:/bin'
 ENVIRONMENT = {'PATH': PATH, 'LC_ALL': 'C', 'HOME': ROOT.rstrip('/'), 'TMPDIR': '/tmp'}
 WATCH_EVERY = 0.1  # seconds
+STATUS = re.compile(r'[0-9]{1,3}')
 GRACE = 1.0  # seconds for pipes to run dry
-INSTALL = 'apt install bubblewrap, or --no-sandbox for code that you trust'
+TICKS = os.sysconf('SC_CLK_TCK')
 
 File = tuple[str, int, bytes]
 """Path, git mode, bytes (a symlink's target)."""
@@ -65,74 +69,59 @@ class Cage:
     def __init__(self, limits: Limits, *, open_: bool = False) -> None:
         self.limits = limits
         self.open = open_
+        self._going: set[_Running] = set()
         if not open_:
-            _probe()
+            probe()
 
     @property
     def version(self) -> str:
         """What keeps the code in: part of a result's key."""
-        return 'none' if self.open else _probe()
+        return 'none' if self.open else probe()
 
-    def run(self, files: Iterable[File], folder: str, commands: Sequence[tuple[str, str]]) -> Ran:
+    def run(
+        self,
+        files: Iterable[File],
+        folder: str,
+        commands: Sequence[tuple[str, str]],
+        *,
+        binds: Sequence[Bind] = (),
+        environment: Mapping[str, str] = {},
+    ) -> Ran:
         """
         Lay out `files`, and run `commands` ((name, shell text), …) in `folder`.
 
         A command that fails ends the run; its output and status are there all
-        the same. What fails on our side is `Ran.complaint`.
+        the same. What fails on our side is `Ran.complaint`. An open cage has
+        no `binds`.
         """
-        archive = _archive(files)
+        around = {**ENVIRONMENT, **environment}
         if not self.open:
-            argv = [*self._bwrap(), _script(ROOT, folder, commands, self.limits)]
-            return _Running(argv, {}, archive, commands, self.limits).finish()
+            script = _script(ROOT, folder, commands, self.limits)
+            refusals = 4 + len(commands)
+            words = walls(self.limits.disk, ROOT.rstrip('/'), binds, around, refusals)
+            argv = [*words, '/bin/sh', '-c', script]
+            return self._run(_Running(argv, {}, files, commands, self.limits, refused()))
         with scratch() as root:
             argv = ['/bin/sh', '-c', _script(f'{root}/', folder, commands, self.limits)]
-            environment = {**ENVIRONMENT, 'HOME': str(root)}
-            return _Running(argv, environment, archive, commands, self.limits).finish()
+            around['HOME'] = str(root)
+            return self._run(_Running(argv, around, files, commands, self.limits))
 
-    def _bwrap(self) -> list[str]:
-        size = str(self.limits.disk)
-        words = [*_walls(), '--size', size, '--tmpfs', ROOT.rstrip('/')]
-        words += ['--size', size, '--tmpfs', '/tmp', '--chdir', ROOT, '--clearenv']
-        for name, value in ENVIRONMENT.items():
-            words += ['--setenv', name, value]
-        return [*words, '/bin/sh', '-c']
+    def stop(self) -> None:
+        """End all that runs now, in whatever thread."""
+        for running in tuple(self._going):
+            running.limit = 'interrupted'
 
-
-def _walls() -> list[str]:
-    """What every cage has: nothing of the machine but its programs, read only."""
-    words = ['bwrap', '--unshare-all', '--unshare-user', '--disable-userns', '--die-with-parent']
-    words += ['--new-session', '--cap-drop', 'ALL', '--uid', '65534', '--gid', '65534']
-    words += ['--hostname', 'cage', '--dev', '/dev', '--proc', '/proc', '--ro-bind', '/usr', '/usr']
-    for name in ('/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'):
-        path = Path(name)
-        if path.is_symlink():
-            words += ['--symlink', str(path.readlink()), name]
-        elif path.exists():
-            words += ['--ro-bind', name, name]
-    for name in ('/etc/alternatives', '/etc/ld.so.cache'):
-        if Path(name).exists():
-            words += ['--ro-bind', name, name]
-    return words
+    def _run(self, running: '_Running') -> Ran:
+        self._going.add(running)
+        try:
+            return running.finish()
+        finally:
+            self._going.discard(running)
 
 
-@cache
-def _probe() -> str:
-    """Return bubblewrap's version; `SandboxError` where it is missing or does not work."""
-    if shutil.which('bwrap') is None:
-        raise SandboxError(f'bubblewrap is not installed: {INSTALL}')
-    tried = subprocess.run([*_walls(), '/bin/true'], capture_output=True, check=False, timeout=30)
-    if tried.returncode:
-        said = tried.stderr.decode('utf-8', 'replace').strip().splitlines()
-        reason = said[-1] if said else f'status {tried.returncode}'
-        raise SandboxError(f'bubblewrap does not work here ({reason}): see docs/harness.md')
-    version = subprocess.run(['bwrap', '--version'], capture_output=True, check=True)
-    return version.stdout.decode().strip()
-
-
-def _archive(files: Iterable[File]) -> bytes:
-    buffer = io.BytesIO()
+def _pack(files: Iterable[File], pipe: io.BufferedIOBase) -> None:
     # GNU format: a path of any length, and no time or owner of ours in it.
-    with tarfile.open(fileobj=buffer, mode='w', format=tarfile.GNU_FORMAT) as tar:
+    with tarfile.open(fileobj=pipe, mode='w|', format=tarfile.GNU_FORMAT) as tar:
         for path, mode, content in files:
             info = tarfile.TarInfo(path)
             if mode == 0o120000:
@@ -143,20 +132,21 @@ def _archive(files: Iterable[File]) -> bytes:
                 info.mode = mode & 0o777
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def _script(where: str, folder: str, commands: Sequence[tuple[str, str]], limits: Limits) -> str:
     """
     Fd 3 takes the statuses, fd 4 and on each command's output.
 
-    A command gets neither the status pipe nor another's output pipe. The
+    A command gets neither the status pipe nor another's output pipe; by way of
+    /proc it can reach what this shell has open, and so is not believed for
+    what it writes there (a number), any more than for what it prints. The
     limits are belts; the watcher outside is the braces.
     """
     lines = [
         'ulimit -c 0',
         f'ulimit -f {max(limits.disk // 512, 1)} 2>/dev/null',
-        f'ulimit -t {max(int(limits.time), 1)} 2>/dev/null',
+        f'ulimit -t {max(int(limits.cpu), 1)} 2>/dev/null',
         f"tar -xf - --no-same-owner -C '{where}' || exit 120",
         'exec </dev/null',
         f"cd '{where}{_quoted(folder)}' || exit 121",
@@ -180,26 +170,32 @@ class _Running:
         self,
         argv: list[str],
         environment: dict[str, str],
-        archive: bytes,
+        files: Iterable[File],
         commands: Sequence[tuple[str, str]],
         limits: Limits,
+        refusals: bytes = b'',
     ) -> None:
+        self.files = files
         self.commands = commands
         self.limits = limits
         self.started = time.monotonic()
         pipes = [os.pipe() for _ in range(3 + len(commands))]
-        # stdin, stderr, the statuses (fd 3), and an output for each command (fd 4, …).
+        # stdin, stderr, the statuses (fd 3), an output for each command (fd 4, …), the refusals.
         (from_us, self.stdin), (self.stderr, stderr), *others = pipes
         self.readers = [reader for reader, _ in others]
-        self.pid = _spawn(argv, environment, [from_us, -1, stderr, *(w for _, w in others)])
-        for fd in (from_us, stderr, *(writer for _, writer in others)):
+        theirs = [from_us, -1, stderr, *(writer for _, writer in others), _written(refusals)]
+        self.pid = _spawn(argv, environment, theirs)
+        for fd in theirs[:1] + theirs[2:]:
             os.close(fd)
-        self.archive = archive
+        self.group = _group(limits)
         self.limit: str | None = None
         self.alive = self.started
         self.ended = False
 
     def finish(self) -> Ran:
+        if self.group is not None:
+            # Nothing of the stranger's runs before the files are there.
+            self.group.take(_descendants(self.pid))
         feeder = threading.Thread(target=self._feed, daemon=True)
         feeder.start()
         buffers = {fd: bytearray() for fd in (*self.readers, self.stderr)}
@@ -208,6 +204,8 @@ class _Running:
         finally:
             self.kill()
             feeder.join()
+            if self.group is not None:
+                self.limit = self.group.close() or self.limit
             for fd in (*self.readers, self.stderr):
                 os.close(fd)
         statuses = dict(
@@ -217,7 +215,8 @@ class _Running:
         )
         phases = []
         for (name, _), fd in zip(self.commands, self.readers[1:], strict=True):
-            status = int(statuses[name]) if statuses.get(name, '').isdigit() else None
+            said = statuses.get(name, '')
+            status = int(said) if STATUS.fullmatch(said) else None
             output = bytes(buffers[fd]).decode('utf-8', 'replace')
             if status is not None or output:
                 phases.append(Phase(name, status, output))
@@ -226,7 +225,7 @@ class _Running:
 
     def _feed(self) -> None:
         with contextlib.suppress(OSError), os.fdopen(self.stdin, 'wb') as pipe:
-            pipe.write(self.archive)
+            _pack(self.files, pipe)
 
     def _read(self, buffers: dict[int, bytearray]) -> None:
         total = 0
@@ -262,13 +261,17 @@ class _Running:
 
     def _watch(self) -> None:
         count = memory = 0
+        cpu = 0.0
         for pid in _descendants(self.pid):
             count += 1
             memory += _resident(pid)
+            cpu += _cpu(pid)
         if memory > self.limits.memory:
-            self.limit = f'{self.limits.memory >> 20} MB of memory'
+            self.limit = memory_limit(self.limits)
         elif count > self.limits.processes:
-            self.limit = f'{self.limits.processes} processes'
+            self.limit = process_limit(self.limits)
+        elif cpu > self.limits.cpu:
+            self.limit = f'{self.limits.cpu:g} s of cpu time'
 
     def kill(self) -> None:
         """End all of it: in the cage the namespace's first process takes the rest along."""
@@ -297,6 +300,14 @@ def _spawn(argv: list[str], environment: dict[str, str], fds: list[int]) -> int:
             os.close(fd)
 
 
+def _written(content: bytes) -> int:
+    """Return a descriptor to read `content` from."""
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    return reader
+
+
 def _descendants(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
@@ -312,3 +323,22 @@ def _resident(pid: int) -> int:
         return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _cpu(pid: int) -> float:
+    """Return the seconds that a process and those that it waited for have used."""
+    try:
+        fields = Path(f'/proc/{pid}/stat').read_bytes().rpartition(b')')[2].split()
+        return sum(int(field) for field in fields[11:15]) / TICKS
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _group(limits: Limits) -> ControlGroup | None:
+    parent = delegated()
+    if parent is None:
+        return None
+    try:
+        return ControlGroup(parent, limits)
+    except OSError:
+        return None

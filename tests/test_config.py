@@ -21,7 +21,7 @@ def read(tmp_path: Path, text: str) -> Config:
 def test_without_any_file_the_defaults() -> None:
     config = load()
     assert config.path is None
-    assert [harness.name for harness in config.harnesses] == ['vma']
+    assert [harness.name for harness in config.harnesses] == ['vma', 'memblock']
     assert config.trees == ()
 
 
@@ -63,7 +63,7 @@ def test_found_in_the_users_folder_but_never_in_the_working_directory(
 
 def test_a_table_of_a_known_harness_changes_only_its_keys(tmp_path: Path) -> None:
     config = read(tmp_path, '[[harness]]\nname = "vma"\nmake = ["X=1"]\n')
-    (harness,) = config.harnesses
+    harness, _ = config.harnesses
     assert harness.make == ('X=1',)
     assert (harness.dir, harness.run) == (VMA.dir, VMA.run)
     assert not any('{' in folder for folder in harness.within)

@@ -24,7 +24,7 @@ FLOORS = {
         'attest',
     ),
     # Floor 1 and a half: a world that every module of floor 2 may use.
-    1.5: ('scratch',),
+    1.5: ('scratch', 'cgroup', 'walls'),
     1: ('series', 'patch', 'csyntax', 'rule', 'policy', 'reply', 'output', 'diagnose', 'plain'),
     0: ('model', 'errors', '__init__'),
 }

@@ -11,6 +11,8 @@ from rich.text import Text
 from bot.model import (
     Build,
     BuildFailed,
+    BuildOutcome,
+    Comparison,
     CouldNotRun,
     DoesNotApply,
     Finding,
@@ -41,6 +43,27 @@ def render(review: Review, *, width: int = 100, colour: bool = False, verbose: b
     )
     _Report(review, console, verbose).print()
     return ''.join(f'{line.rstrip()}\n' for line in buffer.getvalue().splitlines())
+
+
+def comparison(harness: str, where: str, found: Comparison) -> str:
+    """Return the line (and what follows from it) that `bot doctor --harness` prints."""
+    counts = [f'{count} files' for count in found.files]
+    said = [_said(found.full), _said(found.reduced)]
+    verdict = 'ok' if found.same else 'error'
+    both = f'full tree ({counts[0]}): {said[0]}; as laid out ({counts[1]}): {said[1]}'
+    lines = [f'{verdict}: {harness} at {where}: {both}']
+    if found.whole:
+        lines.append('  nothing smaller than all its folders builds: see docs/harness.md')
+    lines += [f'  read in the full tree only: {path}' for path in found.unlearnt[:20]]
+    if not found.same:
+        lines.append('  name the missing folder in [[harness]] within')
+    return '\n'.join(lines)
+
+
+def _said(outcome: BuildOutcome) -> str:
+    words = _outcome(Build('', 0, outcome)).plain
+    warnings = () if isinstance(outcome, CouldNotRun) else outcome.warnings
+    return f'{words}, {len(warnings)} warnings' if warnings else words
 
 
 class _Report:
@@ -221,11 +244,11 @@ class _Report:
 def _outcome(build: Build) -> Text:
     match build.outcome:
         case Passed(run=run):
-            return Text(f'{run} tests passed', 'green')
+            return Text(f'{run} tests passed' if run is not None else 'passed', 'green')
         case TestsFailed(run=run, failed=failed, reason=reason):
             names = ', '.join(_names(one.symbol or '?' for one in failed))
             return Text(
-                f'{len(failed)} of {run} tests failed: {names}' if failed else reason, 'red'
+                f'{len(failed)} of {run} tests failed: {names}' if failed and run else reason, 'red'
             )
         case BuildFailed():
             return Text('does not build', 'red')

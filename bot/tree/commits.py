@@ -52,7 +52,8 @@ def range_of(quarantine: Quarantine, name: str, text: str) -> AppliedSeries:
         for n, commit in enumerate(commits, 1)
     )
     ref = left or 'HEAD'
-    return AppliedSeries(series, Base(name, ref, str(base.id), 'where the range begins'), steps)
+    where = Base(name, ref, str(base.id), 'where the range begins')
+    return AppliedSeries(series, where, steps, steps[0].pre)
 
 
 def _patch(commit: pygit2.Commit, n: int, of: int) -> Patch:

@@ -17,6 +17,9 @@ from bot.tree.hunks import hunks_of
 from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
 from bot.tree.source import Source
 
+DEEPEST = 100
+"""Folders in a path. Linux 7.3 has ten at most."""
+
 
 class Quarantine:
     """
@@ -49,6 +52,10 @@ class Quarantine:
             raise TreeError(f'no commit {ref!r} in {self.path}: name one with --base')
         return found
 
+    def at(self, commit: str) -> GitSnapshot:
+        """Return a view of a commit's tree."""
+        return self.snapshot(self._tree_of(commit))
+
     def snapshot(self, tree: pygit2.Oid) -> GitSnapshot:
         """Return a view of a tree."""
         return GitSnapshot(self._objects, tree)
@@ -62,7 +69,7 @@ class Quarantine:
         `on_top` are prerequisites: they go onto the base first, and are no
         steps of the result.
         """
-        before = self._tree_of(base.commit)
+        before = ground = self._tree_of(base.commit)
         for patch in on_top:
             try:
                 after = self._apply(before, patch)[0]
@@ -84,7 +91,7 @@ class Quarantine:
             pre, post = self.snapshot(before), self.snapshot(tree)
             steps.append(Step(patch.n, pre, post, files, str(tree), how))
             before = tree
-        return AppliedSeries(series, base, tuple(steps))
+        return AppliedSeries(series, base, tuple(steps), self.snapshot(ground))
 
     def worktree(self, refs: Mapping[str, str]) -> Path:
         """Return an empty work tree of a repository of ours that has `refs` (for b4's guess)."""
@@ -164,6 +171,9 @@ class Quarantine:
         return tree, 'exact' if exact else 'offset', tuple(done)
 
     def _write(self, tree: pygit2.Oid | None, changes: Changes) -> pygit2.Oid:
+        for path in changes:
+            if path.count('/') > DEEPEST:
+                raise PatchError(f'a path of more than {DEEPEST} folders')
         entries = dict(self._objects.folder(tree)) if tree is not None else {}
         below: dict[str, Changes] = {}
         for path, change in changes.items():

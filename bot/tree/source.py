@@ -9,6 +9,7 @@ settings and without the network.
 import fnmatch
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pygit2
@@ -76,6 +77,16 @@ class Source:
                     found.append((short, commit))
         return found
 
+    def holds(self, patterns: Sequence[str], commit: str) -> bool:
+        """Whether a configured ref is, or descends from, `commit`."""
+        tips = [tip for pattern in patterns for _, tip in self.matching(pattern)]
+        if commit in tips:
+            return True
+        return any(
+            self._status('merge-base', '--is-ancestor', commit, tip) == 0
+            for tip in dict.fromkeys(tips)
+        )
+
     def fetch(self) -> str:
         """Run `git fetch` with the user's own settings; what it said. Raises `TreeError`."""
         result = subprocess.run(
@@ -90,7 +101,17 @@ class Source:
 
     def _git(self, *words: str) -> str:
         """Run git on the repository, reading only; '' where it fails for want of a thing."""
-        result = subprocess.run(
+        result = self._run(*words)
+        if result.returncode and 'fatal: unknown repository' in result.stderr:
+            reason = result.stderr.strip().splitlines()[-1].strip()
+            raise TreeError(f'{self.path}: this git is too old for the repository ({reason})')
+        return result.stdout
+
+    def _status(self, *words: str) -> int:
+        return self._run(*words).returncode
+
+    def _run(self, *words: str) -> 'subprocess.CompletedProcess[str]':
+        return subprocess.run(
             ['git', '-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c',
              'protocol.allow=never', '--no-optional-locks', *words],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd='/',
@@ -103,10 +124,6 @@ class Source:
                 'LC_ALL': 'C',
             },
         )  # fmt: skip
-        if result.returncode and 'fatal: unknown repository' in result.stderr:
-            reason = result.stderr.strip().splitlines()[-1].strip()
-            raise TreeError(f'{self.path}: this git is too old for the repository ({reason})')
-        return result.stdout
 
 
 def _common_dir(gitdir: Path) -> Path:

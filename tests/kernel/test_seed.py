@@ -43,7 +43,8 @@ def test_each_variant_gives_its_finding_and_no_other(
     assert base_build['outcome'] == 'passed'
     if name == 'broken-then-mended':
         (broken,) = [one for one in review['findings'] if one['rule'] == 'vma-test-build']
-        assert 'from here to patch 7' in broken['message']
+        assert 'breaks the vma tests at 5/7 (mended at 7/7)' in broken['message']
+        assert 'stubs.h' in broken['advice']
 
 
 def test_all_variants_are_run(kernel: Path) -> None:

@@ -1,0 +1,251 @@
+"""One build in the cage: its command, its environment, and what it comes to."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from bot.diagnose import LIBRARY, MISSING_HEADER, flags_of, of_build, of_run
+from bot.harness.layout import Layout
+from bot.model import Build, BuildFailed, BuildOutcome, CouldNotRun, Harness, Limits
+from bot.plain import one_line, tail
+from bot.sandbox import PATH, Cage, Ran
+from bot.walls import Bind
+
+CCACHE = '/usr/lib/ccache'
+"""Where Debian puts compilers' names that lead to ccache."""
+SHARED = '/ccache'
+MARK = '--- inputs ---'
+FULL = re.compile(r'No space left on device|File size limit exceeded')
+
+# A compiler that also lists what a file includes, and one that does only that. It stands
+# before the real ones in PATH.
+SHIM = """mkdir -p /tmp/shim /tmp/deps
+cat >/tmp/shim/cc <<'END'
+#!/bin/sh
+me=${{0##*/}}
+case " $* " in *" -c "*) "/usr/bin/$me" "$@" -M -MF "/tmp/deps/$$" >/dev/null 2>&1{also} ;; esac
+{then}
+END
+chmod +x /tmp/shim/cc
+for name in gcc clang c99; do ln -sf cc /tmp/shim/$name; done
+PATH=/tmp/shim:$PATH; export PATH
+"""
+BUILDS = SHIM.format(also='', then='PATH=${PATH#/tmp/shim:} exec "$me" "$@"')
+LISTS = SHIM.format(
+    also=' || exit',
+    then="""for word; do
+	[ "$last" = -o ] && { echo '#!/bin/sh' >"$word" && chmod +x "$word" && exit; }
+	last=$word
+done
+exit 1""",
+)
+
+
+How = Literal['build', 'learn', 'list', 'dry']
+Kind = Literal['learning', 'planned', 'started', 'done', 'note']
+
+
+@dataclass(frozen=True)
+class Event:
+    """
+    What happens to a harness.
+
+    `planned`: `n` builds will run. `started` and `done`: patch `n` (0: the
+    base). `learning`: it is found out what the harness reads. `note`: `text`.
+    """
+
+    kind: Kind
+    harness: str
+    n: int = 0
+    text: str = ''
+
+
+@dataclass
+class Workshop:
+    """What builds need: a cage, a cache folder and its size, jobs, and whom to tell."""
+
+    cage: Cage
+    cache: Path
+    jobs: int = 2
+    largest: int = 2 << 30
+    tell: Callable[[Event], None] = field(default=lambda _: None)
+
+
+class Builder:
+    """Builds one harness in a workshop."""
+
+    def __init__(self, harness: Harness, workshop: Workshop) -> None:
+        self.harness = harness
+        self.workshop = workshop
+
+    def run(
+        self,
+        layout: Layout,
+        jobs: int,
+        *,
+        trusted: bool,
+        how: How = 'build',
+        room: Bind | None = None,
+    ) -> Ran:
+        """
+        Build `layout` and run the tests.
+
+        `trusted`: it is a configured ref's, and may fill the shared ccache.
+        `how` to do it: 'learn' also lists what is read; 'list' does that, but
+        compiles nothing; 'dry' says what make would do. `room`: a folder of the
+        machine to do it in.
+        """
+        words = ' '.join(_shell(word) for word in (*self.harness.make, *self.harness.target))
+        match how:
+            case 'dry':
+                commands = [('build', f'make -n -k {words}')]
+            case 'list':
+                commands = [('build', f'{LISTS}make -j{jobs} {words}')]
+            case _:
+                shim = BUILDS if how == 'learn' else ''
+                run = ('run', self.harness.run)
+                commands = [('build', f'{shim}make -j{jobs} {words}'), run]
+        if how in ('learn', 'list'):
+            makefiles = r"--eval='vma-bot-makefiles:;@echo : $(MAKEFILE_LIST)'"
+            # A build may read by way of links of its own making: what they lead to counts.
+            real = "cat /tmp/deps/* | tr -s ' \\\\' '\\n\\n' | xargs realpath -q"
+            listed = f'make {makefiles} {words} vma-bot-makefiles'
+            said = f"echo; echo '{MARK}'; cat /tmp/deps/*; {real}; echo; {listed}"
+            commands.append(('inputs', said))
+        binds, environment = self._ccache(trusted=trusted) if how != 'list' else ((), {})
+        if room is not None:
+            binds = (room, *binds)
+        return self.workshop.cage.run(
+            layout.files, self.harness.dir, commands, binds=binds, environment=environment
+        )
+
+    def _ccache(self, *, trusted: bool) -> tuple[tuple[Bind, ...], dict[str, str]]:
+        """
+        Let a build find objects that builds of configured refs left behind.
+
+        Only those write there. A stranger's build reads, and keeps its own in
+        a folder that goes with the cage.
+        """
+        folder = self.workshop.cache / 'ccache'
+        if not Path(CCACHE).is_dir() or self.workshop.cage.open or not _made_folder(folder):
+            return (), {}
+        how = f'file:{SHARED}' if trusted else f'file:{SHARED}|read-only=true'
+        return (Bind(folder, SHARED, writable=trusted),), {
+            'PATH': f'{CCACHE}:{PATH}',
+            'CCACHE_DIR': '/tmp/ccache',
+            'CCACHE_REMOTE_STORAGE': how,
+            'CCACHE_RESHARE': '1',
+            'CCACHE_NOCOMPRESS': '1',
+        }
+
+    def outcome(self, ran: Ran) -> BuildOutcome:
+        """Return what a run comes to."""
+        phases = {phase.name: phase for phase in ran.phases}
+        build, run = phases.get('build'), phases.get('run')
+        limit = ran.limit or _hit(ran, self.workshop.cage.limits)
+        if limit is not None:
+            doing = 'the tests' if run is not None or (build and build.status == 0) else 'the build'
+            return CouldNotRun(f'{doing} stopped at a limit: {limit}', limit)
+        if build is None or build.status is None:
+            return CouldNotRun(one_line(f'the build did not start: {ran.complaint}'))
+        errors, warnings = of_build(build.output, self.harness.dir)
+        flags = flags_of(build.output)
+        if build.status:
+            absent = _absent(build.output)
+            if absent is not None:
+                packages = ' '.join(self.harness.packages)
+                return CouldNotRun(one_line(f'{absent} is not installed: apt install {packages}'))
+            return BuildFailed(errors, warnings, flags)
+        if run is None or run.status is None:
+            return CouldNotRun(one_line(f'the tests did not start: {ran.complaint}'))
+        found = of_run(
+            run.output, run.status, self.harness.dir, warnings, parser=self.harness.parser
+        )
+        return replace(found, flags=flags)
+
+    def made(self, n: int, outcome: BuildOutcome, ran: Ran) -> Build:
+        """Return a run as patch `n`'s build."""
+        whole = '\n'.join(phase.output for phase in ran.phases if phase.name != 'inputs')
+        quiet = isinstance(outcome, CouldNotRun) and not whole
+        log = '' if quiet or type(outcome).__name__ == 'Passed' else tail(whole)
+        return Build(
+            self.harness.name,
+            n,
+            outcome,
+            self.harness.dir,
+            flags=self.harness.make,
+            seconds=round(ran.seconds, 3),
+            log=log,
+        )
+
+    def tell(self, kind: Kind, n: int = 0, text: str = '') -> None:
+        """Tell what happens."""
+        self.workshop.tell(Event(kind, self.harness.name, n, text))
+
+    def note(self, text: str | None) -> None:
+        """Tell what did not go, where something did not."""
+        if text is not None:
+            self.tell('note', 0, text)
+
+
+def _absent(output: str) -> str | None:
+    """Name what is missing on this machine rather than in the tree."""
+    for line in output.split('\n'):
+        if found := LIBRARY.match(line[:4000]):
+            return f'lib{found["symbol"]}'
+        if found := MISSING_HEADER.search(line[:4000]):
+            return str(found[1])
+    return None
+
+
+def _hit(ran: Ran, limits: Limits) -> str | None:
+    """Name the limit that a failed command ran into without being stopped by it."""
+    for phase in ran.phases:
+        if not phase.status:
+            continue
+        if FULL.search(phase.output):
+            return f'{limits.disk >> 20} MB of disk'
+        if 'CPU time limit exceeded' in phase.output:
+            return f'{limits.cpu:g} s of cpu time'
+    return None
+
+
+def missing_tools() -> str | None:
+    """Say which program that every build needs is missing."""
+    for program, package in (('make', 'make'), ('cc', 'gcc'), ('tar', 'tar')):
+        if shutil.which(program, path=PATH) is None:
+            return f'there is no {program} in {PATH}: apt install {package}'
+    return None
+
+
+@cache
+def compiler() -> str:
+    """Return what the compiler, the linker and the C library call themselves."""
+    said = []
+    for words in (['cc', '--version'], ['ld', '--version'], ['ldd', '--version']):
+        try:
+            found = subprocess.run(
+                words, capture_output=True, check=False, env={'PATH': PATH, 'LC_ALL': 'C'}
+            )
+        except OSError:
+            continue
+        said.append(found.stdout.decode('utf-8', 'replace').partition('\n')[0])
+    return f'{"; ".join(said)}; {os.uname().machine}'
+
+
+def _made_folder(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _shell(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"

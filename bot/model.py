@@ -239,6 +239,12 @@ class Snapshot(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the paths of all files below `prefix` (a folder, or '' for all), sorted."""
 
+    def knows(self, word: str) -> bool:
+        """Whether a C identifier stands anywhere in the tree, be it in code or prose."""
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """Return the identifiers of the tree within two edits of `word`, nearest first."""
+
 
 How = Literal['exact', 'offset', '3way']
 """How a patch was placed: where it says, elsewhere, or by git's 3-way merge."""

@@ -46,14 +46,14 @@ def review(
     else:
         rules = [rule for rule in rules if rule.about_applying]
     tell(f'running {len(rules)} rules')
-    findings, failures = _run(rules, applied, builds)
+    findings, failures = run_rules(rules, Subject(applied.series, applied, builds))
     return Review(applied.series, applied, findings, builds=builds, failures=failures)
 
 
-def _run(
-    rules: Sequence[Rule], applied: AppliedSeries | DoesNotApply, builds: tuple[Build, ...]
+def run_rules(
+    rules: Sequence[Rule], subject: Subject
 ) -> tuple[tuple[Finding, ...], tuple[Failure, ...]]:
-    subject = Subject(applied.series, applied, builds)
+    """Run rules over a subject: what they found, in the order of the patches, and what crashed."""
     findings: list[Finding] = []
     failures: list[Failure] = []
     for rule in rules:

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bot.model import (
     AppliedSeries,
@@ -31,6 +32,7 @@ from bot.model import (
 )
 
 Check = Callable[[Subject], Iterator[Hit]]
+WORD = re.compile(r'[A-Za-z_]\w*')
 AUTHOR = Author('A Developer', 'dev@example.org')
 BASE = Base('case', 'base', '0' * 40, 'the case')
 
@@ -117,6 +119,37 @@ class Files:
         below = prefix.rstrip('/') + '/' if prefix else ''
         yield from sorted(path for path in self._files if path.startswith(below))
 
+    def knows(self, word: str) -> bool:
+        """Whether a word stands in one of the files."""
+        return word in self._words
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """Return the words of the files within two edits of `word`, nearest first."""
+        found = ((edits(word, other), other) for other in self._words)
+        return tuple(other for distance, other in sorted(found) if 0 < distance <= 2)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(word for text in self._files.values() for word in WORD.findall(text))
+
+
+def edits(one: str, two: str, most: int = 2) -> int:
+    """Count the edits (insert, delete, replace, swap) between two words; `most` + 1 for more."""
+    if abs(len(one) - len(two)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(two) + 1))
+    for i, a in enumerate(one, 1):
+        older, before, row = before, row, [i]
+        for j, b in enumerate(two, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == two[j - 2] and b == one[i - 2]:
+                best = min(best, older[j - 2] + 1)
+            row.append(best)
+        if min(row) > most:
+            return most + 1
+    return min(row[-1], most + 1)
+
 
 def subject_of(case: Case) -> Subject:
     """Make of a case what a rule is handed."""
@@ -130,7 +163,7 @@ def subject_of(case: Case) -> Subject:
             else:
                 after[path] = text
         diffs = tuple(
-            diff_of(path, files.get(path), after.get(path))
+            diff_of(path, _bytes(files.get(path)), _bytes(after.get(path)))
             for path in sorted(edit.files)
             if files.get(path) != after.get(path)
         )
@@ -149,11 +182,16 @@ def subject_of(case: Case) -> Subject:
     return Subject(series, AppliedSeries(series, case.base, tuple(steps)), case.builds)
 
 
-def diff_of(path: str, before: str | None, after: str | None, context: int = 3) -> FileDiff:
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def diff_of(path: str, before: bytes | None, after: bytes | None, context: int = 3) -> FileDiff:
     """Compare two texts of a file, None standing for no file."""
-    old = (before or '').encode().splitlines(keepends=True)
-    new = (after or '').encode().splitlines(keepends=True)
+    old = (before or b'').splitlines(keepends=True)
+    new = (after or b'').splitlines(keepends=True)
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    matcher.opcodes = _opcodes(old, new)  # type: ignore[attr-defined]  # what get_opcodes() keeps
     hunks = []
     for group in matcher.get_grouped_opcodes(context):
         lines: list[bytes] = []
@@ -170,3 +208,21 @@ def diff_of(path: str, before: str | None, after: str | None, context: int = 3) 
     return FileDiff(
         None if before is None else path, None if after is None else path, hunks=tuple(hunks)
     )
+
+
+def _opcodes(old: list[bytes], new: list[bytes]) -> list[tuple[str, int, int, int, int]]:
+    """Compare only what lies between the same beginning and end: difflib is slow on long files."""
+    shorter = min(len(old), len(new))
+    first = next((n for n in range(shorter) if old[n] != new[n]), shorter)
+    left = shorter - first
+    last = next((n for n in range(left) if old[-1 - n] != new[-1 - n]), left)
+    middle = difflib.SequenceMatcher(
+        None, old[first : len(old) - last], new[first : len(new) - last], autojunk=False
+    )
+    found = [('equal', 0, first, 0, first)] if first else []
+    for tag, *at in middle.get_opcodes():
+        i1, i2, j1, j2 = (one + first for one in at)
+        found.append((tag, i1, i2, j1, j2))
+    if last:
+        found.append(('equal', len(old) - last, len(old), len(new) - last, len(new)))
+    return found

@@ -688,7 +688,7 @@ def test_new_warnings_not_moved_ones() -> None:
     assert {first.severity, second.severity} == {Severity.WARNING}
     assert finding_of(RULE, first).fingerprint != finding_of(RULE, second).fingerprint
     renamed = (Edit({VMA: None, 'mm/new.c': BASE[VMA]}),)
-    diff = FileDiff(VMA, 'mm/new.c', hunks=diff_of(VMA, 'a\n', 'b\n').hunks)
+    diff = FileDiff(VMA, 'mm/new.c', hunks=diff_of(VMA, b'a\n', b'b\n').hunks)
     subject = subject_of(Case(BASE, renamed, ()))
     (step,) = (replace(step, files=(diff,)) for step in subject.steps)
     builds = (

@@ -50,6 +50,14 @@ class GitSnapshot:
         for path, _, _ in self.files(prefix):
             yield path
 
+    def knows(self, word: str) -> bool:
+        """Whether a C identifier stands anywhere in the tree."""
+        raise NotImplementedError
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """Return the identifiers of the tree within two edits of `word`, nearest first."""
+        raise NotImplementedError
+
     def files(self, prefix: str) -> Iterator[tuple[str, int, pygit2.Oid]]:
         """Yield (path, mode, object id) of all files below `prefix`, or of that file."""
         found = self.entry(prefix)

@@ -17,12 +17,13 @@ def test_bad(rule: Rule, case: Case) -> None:
     if case.expect is not None:
         assert tuple(hit.n for hit in hits) == case.expect
     for hit in hits:
-        if not rule.about_applying:
+        if hit.side == 'message':
+            assert hit.path is None
+        elif not rule.about_applying:
             step = next(step for step in subject.steps if step.n == hit.n)
             assert hit.path is not None
             diff = step.file(hit.path)
             assert diff is not None
-            assert hit.side != 'message'
             marker = (diff.line_at(hit.side, hit.line or 0) or b'')[:1]
             assert marker == (b'+' if hit.side == 'new' else b'-'), 'no line that the patch changes'
         assert '\n' not in hit.message

@@ -57,3 +57,7 @@ class SandboxError(BotError):
 
 class RuleLoadError(BotError):
     """A rule file does not load; the program does not start (exit 2)."""
+
+
+class StoreError(BotError):
+    """The database can't be opened, or is not one that this program can use (exit 2)."""

@@ -497,6 +497,25 @@ class Lore:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """
+    Which series are judged: globs of the paths that a patch touches, words in its added and
+    removed lines, regular expressions over its subject. One of them is enough.
+    """
+
+    paths: tuple[str, ...] = (
+        'mm/vma*', 'mm/mmap.c', 'mm/util.c', 'mm/mremap.c', 'mm/mprotect.c', 'mm/nommu.c',
+        'include/linux/mm_types.h', 'include/linux/mmap_lock.h', 'tools/testing/vma/*',
+        'Documentation/filesystems/mmap_prepare.rst',
+    )  # fmt: skip
+    symbols: tuple[str, ...] = (
+        'vm_area_desc', 'mmap_prepare', 'mmap_action', 'vm_operations_struct', 'vma_merge_struct',
+        'compat_vma_mmap', '__compat_vma_mmap', 'compat_set_desc_from_vma',
+    )  # fmt: skip
+    subjects: tuple[str, ...] = (r'\bvma\b', r'\bmmap_prepare\b')
+
+
+@dataclass(frozen=True)
 class ChildLimits:
     """What b4 may use for one thread: seconds, bytes of address space."""
 

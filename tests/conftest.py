@@ -5,11 +5,12 @@ Fixtures that many tests share: the sample kernel, golden files, and the
 program as a user runs it.
 """
 
+import itertools
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from hypothesis import settings
 
 from bot import demo
 from tests.gitrepo import ENV, Repo
+from tests.services.postgres import Postgres, programs
+
+NUMBERS = itertools.count()
 
 # Examples start git a few times each; `make test` asks for the thorough profile.
 settings.register_profile('quick', max_examples=25, deadline=None)
@@ -123,6 +127,25 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(), f'differs from {path.name}: --write-goldens accepts it'
 
     return compare
+
+
+@pytest.fixture(scope='session')
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for the session, where Debian's package is installed."""
+    if programs() is None:
+        pytest.skip('no PostgreSQL: apt install postgresql')
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=['sqlite', 'postgresql'])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind in turn."""
+    if request.param == 'sqlite':
+        return f'sqlite:///{tmp_path / "state.db"}'
+    server: Postgres = request.getfixturevalue('postgres')
+    return server.create(f'test_{next(NUMBERS)}')
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,133 @@
+"""
+What one mail of a list is to the bot: part of a series, an answer to one, or nothing.
+
+Pure, and cheap for the many mails that are nothing. Which mails make a series
+together is found out as they arrive (`store/`), by what is read here: author,
+revision, how many patches there are, and what the mail answers. The last word
+on a series is b4's, when it is judged.
+"""
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
+from typing import Literal
+
+from liblore.series import PatchSubject, parse_patch_subject
+
+from bot.model import Mail, Scope
+from bot.series import parse_mail, patch_of
+
+SUBJECT = re.compile(rb'^Subject:[ \t]*((?:[^\n]|\n[ \t])*)', re.M | re.I)
+# What may be a patch, or an answer to one; encoded words can't be told before they are read.
+MAYBE = re.compile(rb'PATCH|RFC|=\?', re.I)
+HEADER_END = re.compile(rb'\r?\n\r?\n')
+FILE = re.compile(rb'^(?:\+\+\+ b/|--- a/|rename (?:from|to) )([^\t\r\n]+)', re.M)
+CHANGE_ID = re.compile(rb'^change-id: (\S{1,200})\s*$', re.M)
+NOT_CONTENT = re.compile(rb'^(?:index [0-9a-f]+\.\.[0-9a-f]+.*|@@ .*|-- ?|\d+\.\d+[.\w-]*)$', re.M)
+MOST_PARENTS = 20
+
+
+@dataclass(frozen=True)
+class Letter:
+    """
+    A mail that matters.
+
+    `author` is an address in lower case; `date` seconds since 1970 as the mail
+    says; `parents` what it answers, nearest first. `content` tells whether two
+    patches are the same; '' where it has none.
+    """
+
+    msgid: str
+    kind: Literal['cover', 'patch', 'answer']
+    author: str
+    name: str
+    revision: int
+    n: int
+    of: int
+    title: str
+    date: int
+    parents: tuple[str, ...]
+    resend: bool
+    in_scope: bool
+    change_id: str | None
+    content: str
+    raw: bytes
+
+
+def letter(raw: bytes, scope: Scope) -> Letter | None:
+    """Read a mail; None where it is neither part of a series nor an answer to one."""
+    end = HEADER_END.search(raw)
+    subject = SUBJECT.search(raw, 0, end.start() if end else len(raw))
+    if subject is None or not MAYBE.search(subject[1]):
+        return None
+    mail = parse_mail(raw)
+    read = parse_patch_subject(mail.subject)
+    if not read.is_patch or mail.msgid is None:
+        return None
+    return _letter(mail, read, scope)
+
+
+def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
+    assert mail.msgid is not None
+    diff = b'' if read.is_reply else patch_of(read, mail).diff
+    kind: Literal['cover', 'patch', 'answer'] = 'answer'
+    if not read.is_reply:
+        kind = 'cover' if read.counter == 0 else 'patch'
+    if kind == 'patch' and not diff:
+        return None
+    change = CHANGE_ID.search(mail.body) if kind != 'answer' else None
+    parents = dict.fromkeys(
+        one for one in (mail.in_reply_to, *reversed(mail.references)) if one is not None
+    )
+    return Letter(
+        msgid=mail.msgid,
+        kind=kind,
+        author=mail.author.email.lower(),
+        name=mail.author.name,
+        revision=read.version,
+        n=read.counter,
+        of=read.expected,
+        title=read.title,
+        date=_seconds(mail.date),
+        parents=tuple(parents)[:MOST_PARENTS],
+        resend=any('RESEND' in prefix.upper() for prefix in read.prefixes),
+        in_scope=kind != 'answer' and _in_scope(read.title, diff, scope),
+        change_id=change[1].decode('ascii', 'replace') if change else None,
+        content=_content(read.title, diff) if diff else '',
+        raw=mail.raw,
+    )
+
+
+def _in_scope(title: str, diff: bytes, scope: Scope) -> bool:
+    if any(re.search(pattern, title) for pattern in scope.subjects):
+        return True
+    if any(fnmatch.fnmatchcase(path, glob) for path in _paths(diff) for glob in scope.paths):
+        return True
+    words = b'|'.join(re.escape(word.encode()) for word in scope.symbols)
+    if not words:
+        return False
+    return re.search(rb'^[-+].*\b(?:' + words + rb')\b', diff, re.M) is not None
+
+
+def _paths(diff: bytes) -> Iterator[str]:
+    for found in FILE.finditer(diff):
+        yield found[1].decode('utf-8', 'replace')
+
+
+def _content(title: str, diff: bytes) -> str:
+    """Hash what a patch does, without where: a resend on another base is the same."""
+    said = title.encode('utf-8', 'replace') + b'\0' + NOT_CONTENT.sub(b'', diff).strip()
+    return hashlib.sha256(said).hexdigest()[:32]
+
+
+def _seconds(date: str) -> int:
+    """Return a Date header's seconds since 1970, 0 where it can't be read or is absurd."""
+    try:
+        parsed = parsedate_tz(date)
+        seconds = mktime_tz(parsed) if parsed is not None else 0
+    except (ValueError, OverflowError, TypeError):
+        return 0
+    return int(seconds) if 0 < seconds < 1 << 40 else 0

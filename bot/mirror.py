@@ -1,0 +1,245 @@
+"""
+A list's archive as git: public-inbox's epochs, mirrored, and walked mail by mail.
+
+Answers whether anything is new (one small request), brings it here, and yields
+the mails behind a cursor, in the order in which the archive got them. An epoch
+that was rewritten is found again by the message-id of the last known mail, or
+else by its date. Raises `LoreError` where the archive does not answer.
+"""
+
+import gzip
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pygit2
+import requests
+
+from bot import __version__
+from bot.errors import LoreError
+
+EPOCH = re.compile(r'/(?:git/)?(\d{1,4})(?:\.git)?/?\Z')
+MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
+FIRST_DEPTH = 2000
+LARGEST_MANIFEST = 16 << 20
+OVERLAP = 86_400
+"""Seconds that are walked again where only the date of the last known mail is left to go by."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to walk on from: a commit, the message-id of its mail, and its time."""
+
+    commit: str
+    msgid: str
+    date: int
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One mail: the commit that brought it, its time, and the mail (None: it was removed)."""
+
+    commit: str
+    date: int
+    raw: bytes | None
+
+    @property
+    def msgid(self) -> str:
+        """The mail's message-id, '' where it has none."""
+        found = MSGID.search(self.raw[: 1 << 16]) if self.raw is not None else None
+        return found[1].decode('ascii', 'replace') if found else ''
+
+
+class Mirror:
+    """One list of one archive; its epochs are kept as bare repositories in `folder`."""
+
+    def __init__(self, url: str, name: str, folder: Path, timeout: float) -> None:
+        self.url = f'{url.rstrip("/")}/{quote(name)}'
+        self.name = name
+        self._folder = folder / name
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.headers['User-Agent'] = f'vma-review-bot/{__version__}'
+        self._since: dict[str, str] = {}
+        self._manifest: dict[int, str] = {}
+        self.warnings: list[str] = []
+        """What an operator should know; whoever shows them empties the list."""
+        milliseconds = int(timeout * 1000)
+        pygit2.settings.server_connect_timeout = milliseconds
+        pygit2.settings.server_timeout = milliseconds
+
+    def epochs(self) -> dict[int, str]:
+        """Ask for the epochs and their fingerprints: one request."""
+        try:
+            answer = self._session.get(
+                f'{self.url}/manifest.js.gz',
+                timeout=self._timeout,
+                headers=self._since,
+                stream=True,
+            )
+            with answer:
+                if answer.status_code == 304 and self._manifest:
+                    return self._manifest
+                if answer.status_code != 200:
+                    raise LoreError(f'{self.url}/manifest.js.gz: status {answer.status_code}')
+                body = answer.raw.read(LARGEST_MANIFEST + 1, decode_content=False)
+        except requests.RequestException as error:
+            raise LoreError(f'{self.url}: {_reason(error)}') from error
+        self._manifest = _fingerprints(body, self.url)
+        self._since = {
+            asked: answer.headers[given]
+            for asked, given in (('If-None-Match', 'ETag'), ('If-Modified-Since', 'Last-Modified'))
+            if given in answer.headers
+        }
+        return self._manifest
+
+    def fetch(self, epoch: int, *, since: int) -> None:
+        """Bring an epoch here: at first back to `since` only (seconds since 1970)."""
+        repo, new = self._opened(epoch)
+        if not new:
+            self._fetched(repo, epoch, 0)
+            return
+        depth = FIRST_DEPTH
+        while True:
+            self._fetched(repo, epoch, depth)
+            oldest = _oldest(repo)
+            if oldest is None or oldest < since or not _shallow(repo):
+                return
+            depth *= 4
+
+    def oldest(self, epoch: int) -> int | None:
+        """Return the time of the oldest commit that is here, None where there is none."""
+        return _oldest(self._opened(epoch)[0])
+
+    def walk(self, epoch: int, place: Place | None, *, since: int) -> Iterator[Arrival]:
+        """Yield what came after `place` (None: since `since`), the oldest first."""
+        repo, _ = self._opened(epoch)
+        tip = _tip(repo)
+        if tip is None:
+            return
+        start = since
+        if place is not None:
+            known = self._find(repo, epoch, place)
+            if known is not None:
+                yield from self._from(repo, tip, known)
+                return
+            start = place.date - OVERLAP
+            self.warnings.append(
+                f'{self.name}/{epoch}: the last known mail ({place.msgid or place.commit[:12]}) is '
+                'gone from the archive; walking again from a day before it'
+            )
+        for arrival in self._from(repo, tip, None):
+            if arrival.date >= start:
+                yield arrival
+
+    def _from(
+        self, repo: pygit2.Repository, tip: pygit2.Oid, behind: pygit2.Oid | None
+    ) -> Iterator[Arrival]:
+        walker = repo.walk(tip, pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.REVERSE)
+        if behind is not None:
+            walker.hide(behind)
+        for commit in walker:
+            yield Arrival(str(commit.id), int(commit.commit_time), _mail(repo, commit))
+
+    def _find(self, repo: pygit2.Repository, epoch: int, place: Place) -> pygit2.Oid | None:
+        """Return the commit of the last known mail, in a history that may be another."""
+        tip = _tip(repo)
+        assert tip is not None
+        try:
+            known = pygit2.Oid(hex=place.commit)
+            if known == tip or (known in repo and repo.descendant_of(tip, known)):
+                return known
+        except (ValueError, pygit2.GitError):
+            pass
+        self.warnings.append(f'{self.name}/{epoch}: was rewritten; looking for {place.msgid}')
+        for _ in range(2):
+            for commit in repo.walk(tip, pygit2.enums.SortMode.TOPOLOGICAL):
+                raw = _mail(repo, commit)
+                arrival = Arrival(str(commit.id), int(commit.commit_time), raw)
+                if place.msgid and arrival.msgid == place.msgid:
+                    return commit.id
+            if not _shallow(repo):
+                break
+            self._fetched(repo, epoch, _ALL)  # it may lie deeper than what is here
+        return None
+
+    # --- repositories ---
+
+    def _opened(self, epoch: int) -> tuple[pygit2.Repository, bool]:
+        """Open an epoch's mirror, and say whether it holds nothing yet."""
+        path = self._folder / f'{epoch}.git'
+        if path.exists():
+            try:
+                repo = pygit2.Repository(str(path))
+                return repo, _tip(repo) is None
+            except pygit2.GitError:
+                shutil.rmtree(path)  # half made by a process that was killed
+                self.warnings.append(f'{path} was damaged, and is fetched again')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return pygit2.init_repository(str(path), bare=True), True
+
+    def _fetched(self, repo: pygit2.Repository, epoch: int, depth: int) -> None:
+        url = f'{self.url}/git/{epoch}.git'
+        try:
+            remote = repo.remotes.create_anonymous(url)
+            remote.fetch(['+refs/heads/*:refs/heads/*'], depth=depth, prune=_NO_PRUNE)
+        except (pygit2.GitError, KeyError, ValueError, OSError) as error:
+            raise LoreError(f'{url}: {str(error).strip() or type(error).__name__}') from error
+
+
+_ALL = 2_147_483_647
+_NO_PRUNE = pygit2.enums.FetchPrune.NO_PRUNE
+
+
+def _fingerprints(body: bytes, url: str) -> dict[int, str]:
+    try:
+        text = gzip.decompress(body) if body[:2] == b'\x1f\x8b' else body
+        read = json.loads(text)
+        found = {}
+        for path, entry in read.items():
+            number = EPOCH.search(path)
+            if number is not None:
+                found[int(number[1])] = str(entry['fingerprint'])
+    except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise LoreError(f'{url}/manifest.js.gz: can not be read: {error}') from error
+    if not found:
+        raise LoreError(f'{url}/manifest.js.gz: names no epoch')
+    return dict(sorted(found.items()))
+
+
+def _tip(repo: pygit2.Repository) -> pygit2.Oid | None:
+    for name in ('refs/heads/master', 'refs/heads/main'):
+        if name in repo.references:
+            found = repo.references[name].peel(pygit2.Commit)
+            return found.id
+    return None
+
+
+def _oldest(repo: pygit2.Repository) -> int | None:
+    """Return the time of the oldest commit that is here."""
+    tip = _tip(repo)
+    if tip is None:
+        return None
+    order = pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.REVERSE
+    return next(int(commit.commit_time) for commit in repo.walk(tip, order))
+
+
+def _shallow(repo: pygit2.Repository) -> bool:
+    return (Path(repo.path) / 'shallow').exists() and repo.is_shallow
+
+
+def _mail(repo: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
+    try:
+        entry = commit.tree['m']
+    except KeyError:
+        return None  # a mail that was removed, and only its name is left
+    return bytes(repo[entry.id].data)
+
+
+def _reason(error: requests.RequestException) -> str:
+    text = str(error)
+    return text if len(text) < 200 else type(error).__name__

@@ -1,0 +1,100 @@
+"""Opening the database: SQLite's settings, and the migrations (Alembic)."""
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from bot.errors import StoreError
+
+MIGRATIONS = Path(__file__).parent / 'migrations'
+BUSY = 30_000  # milliseconds to wait for another process's transaction
+
+
+def opened(url: str, *, migrate: bool = True) -> Engine:
+    """
+    Open the database at `url`, and bring it up to date.
+
+    Raises `StoreError`: no such server, no right to write, a database of a
+    later version.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f'[state] url: {error}') from error
+    if parsed.drivername == 'postgresql':
+        parsed = parsed.set(drivername='postgresql+psycopg')
+    if parsed.drivername not in ('sqlite', 'postgresql+psycopg'):
+        raise StoreError(f'[state] url: {parsed.drivername} is neither sqlite nor postgresql')
+    if parsed.drivername == 'sqlite' and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        engine = create_engine(parsed)
+        if engine.dialect.name == 'sqlite':
+            event.listen(engine, 'connect', _settings)
+            event.listen(engine, 'begin', _begin)
+        try:
+            if migrate:
+                _migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+    except (SQLAlchemyError, ImportError) as error:
+        raise StoreError(f'{_named(parsed)}: {_first_line(error)}') from error
+    return engine
+
+
+def version(engine: Engine) -> tuple[str | None, str | None]:
+    """Return the database's revision, and the one that this program knows as the latest."""
+    with engine.connect() as connection:
+        mine = MigrationContext.configure(connection).get_current_revision()
+    return mine, ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def _migrate(engine: Engine) -> None:
+    mine, latest = version(engine)
+    if mine == latest:
+        return
+    known = {one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+    if mine is not None and mine not in known:
+        raise StoreError(f'{_named(engine.url)}: made by a later version of the bot ({mine})')
+    upgrade(engine, 'head')
+
+
+def upgrade(engine: Engine, revision: str) -> None:
+    """Bring the database to a revision, in one transaction."""
+    config = Config()
+    config.set_main_option('script_location', str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes['connection'] = connection
+        command.upgrade(config, revision)
+
+
+def _settings(connection: Any, _: Any) -> None:
+    # We say ourselves where a transaction begins.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f'PRAGMA busy_timeout = {BUSY}')
+    cursor.execute('PRAGMA journal_mode = WAL')
+    cursor.execute('PRAGMA synchronous = NORMAL')
+    cursor.execute('PRAGMA foreign_keys = ON')
+    cursor.close()
+
+
+def _begin(connection: Any) -> None:
+    # A transaction that reads first and then writes could not wait for another's write.
+    connection.exec_driver_sql('BEGIN IMMEDIATE')
+
+
+def _named(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.__cause__ or error).strip().split('\n')[0]

@@ -1,0 +1,13 @@
+"""How Alembic runs our migrations: on the connection that it is handed."""
+
+from alembic import context
+
+from bot.store.tables import METADATA
+
+context.configure(
+    connection=context.config.attributes['connection'],
+    target_metadata=METADATA,
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

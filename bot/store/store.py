@@ -1,0 +1,546 @@
+"""Every transition of the database, one transaction each."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
+
+from bot.assembly import Letter
+from bot.model import Finding
+from bot.store.tables import (
+    CURSORS,
+    FINDINGS,
+    MAILS,
+    NODES,
+    PATCHES,
+    REVIEWS,
+    SERIES,
+    WORK,
+)
+
+DAY = 86_400
+OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
+"""States in which a mail that arrives may still change what is judged."""
+SAID = 2000
+WAITED = 'its cover letter did not come'
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far an epoch was walked: the commit, the mail that it holds, and its date."""
+
+    epoch: int
+    commit: str
+    msgid: str
+    date: int
+    fingerprint: str = ''
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A series to judge: its mails, and those of the revisions before it, for a partial reroll."""
+
+    series: int
+    revision: int
+    title: str
+    msgid: str
+    mails: tuple[bytes, ...]
+    tries: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A series as `bot status` shows it. `since` is a time."""
+
+    series: int
+    list: str
+    title: str
+    author: str
+    revision: int
+    patches: str
+    state: str
+    since: int
+    why: str
+
+
+class Store:
+    """The database. `clock` gives seconds since 1970."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    @property
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+    # --- what arrives ---
+
+    def cursors(self, name: str) -> dict[int, Cursor]:
+        """Return how far each epoch of a list was walked."""
+        with self._engine.begin() as db:
+            rows = db.execute(select(CURSORS).where(CURSORS.c.list == name)).all()
+        return {
+            row.epoch: Cursor(row.epoch, row.commit, row.msgid, row.date, row.fingerprint)
+            for row in rows
+        }
+
+    def take_in(self, name: str, letters: Iterable[Letter], cursor: Cursor | None) -> int:
+        """
+        Store what was found in a list up to `cursor`, and the cursor with it.
+
+        Returns how many mails were new. A mail that is known (another list had
+        it, or the same commit is walked again) changes nothing.
+        """
+        count = 0
+        with self._engine.begin() as db:
+            for letter in letters:
+                known = db.execute(select(MAILS.c.id).where(MAILS.c.msgid == letter.msgid)).first()
+                if known is None:
+                    count += 1
+                    self._arrives(db, name, letter)
+            if cursor is not None:
+                where = and_(CURSORS.c.list == name, CURSORS.c.epoch == cursor.epoch)
+                db.execute(delete(CURSORS).where(where))
+                db.execute(
+                    insert(CURSORS).values(
+                        list=name,
+                        epoch=cursor.epoch,
+                        commit=cursor.commit,
+                        msgid=cursor.msgid,
+                        date=cursor.date,
+                        fingerprint=cursor.fingerprint,
+                    )
+                )
+        return count
+
+    def _arrives(self, db: Connection, name: str, letter: Letter) -> None:
+        series = (
+            self._answered(db, letter)
+            if letter.kind == 'answer'
+            else self._joined(db, name, letter)
+        )
+        db.execute(
+            insert(MAILS).values(
+                msgid=letter.msgid,
+                series=series,
+                kind=letter.kind,
+                date=letter.date,
+                arrived=self._now,
+                parents=json.dumps(letter.parents),
+                raw=letter.raw,
+            )
+        )
+        if series is None or letter.kind == 'answer':
+            return
+        if letter.kind == 'patch':
+            there = and_(PATCHES.c.series == series, PATCHES.c.n == letter.n)
+            if db.execute(select(PATCHES.c.n).where(there)).first() is None:
+                db.execute(
+                    insert(PATCHES).values(
+                        series=series,
+                        n=letter.n,
+                        msgid=letter.msgid,
+                        title=letter.title,
+                        content=letter.content,
+                    )
+                )
+        self._judge_completeness(db, series)
+
+    def _answered(self, db: Connection, letter: Letter) -> int | None:
+        """Return the series that an answer belongs to, of several the nearest."""
+        for parent in letter.parents:
+            found = db.execute(select(MAILS.c.series).where(MAILS.c.msgid == parent)).first()
+            if found is not None and found.series is not None:
+                return int(found.series)
+        return None
+
+    def _joined(self, db: Connection, name: str, letter: Letter) -> int:
+        """Return the series that a patch or cover letter is part of: a known one, or a new one."""
+        mine = and_(
+            NODES.c.author == letter.author,
+            NODES.c.revision == letter.revision,
+            NODES.c.of == letter.of,
+        )
+        nodes = (letter.msgid, *letter.parents)
+        found = db.execute(
+            select(NODES.c.series).distinct().where(mine, NODES.c.msgid.in_(nodes))
+        ).scalars()
+        known = sorted(int(one) for one in found)
+        if letter.of == 1 and not (known and self._is_own(db, known[0], letter)):
+            known = []  # single patches that answer the same mail are not one series
+        if known:
+            series = known[0]
+            for other in known[1:]:
+                self._merge(db, other, series)
+            self._grows(db, series, letter)
+        else:
+            series = self._new(db, name, letter)
+        for node in nodes if letter.of > 1 else (letter.msgid,):
+            exists = db.execute(select(NODES.c.series).where(mine, NODES.c.msgid == node)).first()
+            if exists is None:
+                db.execute(
+                    insert(NODES).values(
+                        msgid=node,
+                        author=letter.author,
+                        revision=letter.revision,
+                        of=letter.of,
+                        series=series,
+                    )
+                )
+        # Answers that came before what they answer.
+        waiting = select(MAILS.c.id, MAILS.c.parents).where(
+            MAILS.c.series.is_(None), MAILS.c.kind == 'answer',
+            MAILS.c.parents.contains(json.dumps(letter.msgid), autoescape=True),
+        )  # fmt: skip
+        for row in db.execute(waiting).all():
+            db.execute(update(MAILS).where(MAILS.c.id == row.id).values(series=series))
+        return series
+
+    def _is_own(self, db: Connection, series: int, letter: Letter) -> bool:
+        row = db.execute(select(SERIES.c.title).where(SERIES.c.id == series)).one()
+        return bool(row.title == letter.title)
+
+    def _new(self, db: Connection, name: str, letter: Letter) -> int:
+        made = db.execute(
+            insert(SERIES).values(
+                list=name,
+                author=letter.author,
+                name=letter.name,
+                revision=letter.revision,
+                of=letter.of,
+                title=letter.title,
+                change_id=letter.change_id,
+                in_scope=letter.in_scope,
+                state='assembling',
+                why='',
+                since=self._now,
+                first_seen=self._now,
+                last_seen=self._now,
+                posted=letter.date,
+            )
+        )
+        assert made.inserted_primary_key is not None
+        return int(made.inserted_primary_key[0])
+
+    def _grows(self, db: Connection, series: int, letter: Letter) -> None:
+        changes: dict[str, Any] = {'last_seen': self._now}
+        row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
+        if letter.kind == 'cover':
+            changes['title'] = letter.title
+        if letter.change_id is not None:
+            changes['change_id'] = letter.change_id
+        if letter.in_scope:
+            changes['in_scope'] = True
+        if letter.date and (not row.posted or letter.date < row.posted):
+            changes['posted'] = letter.date
+        db.execute(update(SERIES).where(SERIES.c.id == series).values(**changes))
+
+    def _merge(self, db: Connection, other: int, series: int) -> None:
+        """Two beginnings turn out to be of one series."""
+        row = db.execute(select(SERIES).where(SERIES.c.id == other)).one()
+        for table in (MAILS, NODES):
+            db.execute(update(table).where(table.c.series == other).values(series=series))
+        there = select(PATCHES.c.n).where(PATCHES.c.series == series)
+        moved = and_(PATCHES.c.series == other, PATCHES.c.n.not_in(there))
+        db.execute(update(PATCHES).where(moved).values(series=series))
+        db.execute(update(SERIES).where(SERIES.c.before == other).values(before=series))
+        if row.in_scope:
+            db.execute(update(SERIES).where(SERIES.c.id == series).values(in_scope=True))
+        db.execute(delete(SERIES).where(SERIES.c.id == other))
+
+    # --- what becomes of a series ---
+
+    def _judge_completeness(self, db: Connection, series: int) -> None:
+        row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
+        self._relate(db, row)
+        row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
+        if row.state not in OPEN:
+            return
+        if self._missing(db, series, row.of):
+            if row.state != 'assembling':
+                self._to(db, series, 'assembling', '')
+            return
+        if row.why != WAITED and self._wants_cover(db, series, row.of):
+            if row.state != 'assembling':
+                self._to(db, series, 'assembling', '')
+            return
+        content = self._content(db, series)
+        db.execute(update(SERIES).where(SERIES.c.id == series).values(content=content))
+        twin = db.execute(
+            select(SERIES.c.id).where(
+                SERIES.c.content == content,
+                SERIES.c.author == row.author,
+                SERIES.c.id != series,
+                SERIES.c.state.not_in(('resent', 'assembling', 'incomplete')),
+            )
+        ).first()
+        if twin is not None:
+            self._to(db, series, 'resent', f'the same as series {twin.id}')
+        elif row.in_scope:
+            self._pend(db, series, '')
+        else:
+            self._to(db, series, 'skipped', 'out of scope')
+
+    def _wants_cover(self, db: Connection, series: int, of: int) -> bool:
+        """Whether all patches answer a mail that is not there yet: their cover letter, surely."""
+        if of == 1:
+            return False
+        mails = db.execute(
+            select(MAILS.c.msgid, MAILS.c.kind, MAILS.c.parents).where(
+                MAILS.c.series == series, MAILS.c.kind != 'answer'
+            )
+        ).all()
+        if any(one.kind == 'cover' for one in mails):
+            return False
+        own = {one.msgid for one in mails}
+        parents = {json.loads(one.parents)[:1][0] for one in mails if json.loads(one.parents)}
+        outside = parents - own
+        if len(outside) != 1 or any(not json.loads(one.parents) for one in mails):
+            return False
+        there = select(MAILS.c.id).where(MAILS.c.msgid.in_(outside))
+        return db.execute(there).first() is None
+
+    def _missing(self, db: Connection, series: int, of: int) -> list[int]:
+        there = set(db.execute(select(PATCHES.c.n).where(PATCHES.c.series == series)).scalars())
+        return [n for n in range(1, min(of, 10_000) + 1) if n not in there]
+
+    def _content(self, db: Connection, series: int) -> str:
+        rows = db.execute(
+            select(PATCHES.c.content).where(PATCHES.c.series == series).order_by(PATCHES.c.n)
+        ).scalars()
+        return ' '.join(one[:16] for one in rows)
+
+    def _relate(self, db: Connection, row: Any) -> None:
+        """Find the other revisions of a series: the newest counts."""
+        parents = select(NODES.c.msgid).where(NODES.c.series == row.id)
+        owned = select(MAILS.c.series).where(MAILS.c.msgid.in_(parents), MAILS.c.kind != 'answer')
+        alike = [SERIES.c.title == row.title, SERIES.c.id.in_(owned)]
+        if row.change_id is not None:
+            alike.append(SERIES.c.change_id == row.change_id)
+        others = db.execute(
+            select(SERIES).where(
+                SERIES.c.author == row.author, SERIES.c.id != row.id, or_(*alike),
+                SERIES.c.revision != row.revision,
+            )
+        ).all()  # fmt: skip
+        older = [one for one in others if one.revision < row.revision]
+        newer = [one for one in others if one.revision > row.revision]
+        if older:
+            before = max(older, key=lambda one: (one.revision, one.id))
+            db.execute(update(SERIES).where(SERIES.c.id == row.id).values(before=before.id))
+        for one in older:
+            if one.state in OPEN:
+                self._to(db, one.id, 'superseded', f'by v{row.revision} (series {row.id})')
+        if newer and row.state in OPEN:
+            last = max(newer, key=lambda one: one.revision)
+            self._to(db, row.id, 'superseded', f'by v{last.revision} (series {last.id})')
+
+    def _to(self, db: Connection, series: int, state: str, why: str) -> None:
+        db.execute(
+            update(SERIES)
+            .where(SERIES.c.id == series)
+            .values(state=state, why=why[:SAID], since=self._now)
+        )
+        if state not in ('pending', 'working', 'parked'):
+            db.execute(delete(WORK).where(WORK.c.series == series))
+
+    def _pend(self, db: Connection, series: int, why: str) -> None:
+        if db.execute(select(WORK.c.series).where(WORK.c.series == series)).first() is None:
+            db.execute(insert(WORK).values(series=series, tries=0, reason='', not_before=0))
+        self._to(db, series, 'pending', why)
+
+    def settle(self, seconds: float) -> int:
+        """Declare incomplete what has waited long enough for more; how many that were."""
+        count = 0
+        with self._engine.begin() as db:
+            rows = db.execute(
+                select(SERIES).where(
+                    SERIES.c.state == 'assembling', SERIES.c.last_seen <= self._now - seconds
+                )
+            ).all()
+            for row in rows:
+                missing = self._missing(db, row.id, row.of)
+                if not missing:
+                    where = SERIES.c.id == row.id
+                    db.execute(update(SERIES).where(where).values(why=WAITED))
+                    self._judge_completeness(db, row.id)
+                    continue
+                shown = ', '.join(str(n) for n in missing[:10]) + (', …' if missing[10:] else '')
+                why = f'patch {shown} of {row.of} is missing'
+                count += 1
+                if row.before is not None and len(missing) < row.of and row.in_scope:
+                    # Part of a series sent again: b4 puts both together, or says why not.
+                    self._pend(db, row.id, f'{why}: a partial reroll?')
+                else:
+                    self._to(db, row.id, 'incomplete', why)
+        return count
+
+    # --- work ---
+
+    def due(self) -> list[int]:
+        """Return the series that wait to be judged, in the order in which they came."""
+        with self._engine.begin() as db:
+            rows = db.execute(
+                select(WORK.c.series)
+                .join(SERIES, SERIES.c.id == WORK.c.series)
+                .where(SERIES.c.state == 'pending', WORK.c.not_before <= self._now)
+                .order_by(WORK.c.series)
+            ).scalars()
+            return [int(one) for one in rows]
+
+    def take(self, series: int) -> Taken | None:
+        """
+        Begin to judge a series; None where it is no longer wanted.
+
+        One that somebody has begun and not ended may be begun again: who calls
+        this knows that there is nobody else (a lock file, a job's own lock).
+        """
+        with self._engine.begin() as db:
+            row = db.execute(select(SERIES).where(SERIES.c.id == series)).first()
+            work = db.execute(select(WORK).where(WORK.c.series == series)).first()
+            if row is None or work is None or row.state not in ('pending', 'working'):
+                return None
+            db.execute(update(WORK).where(WORK.c.series == series).values(tries=work.tries + 1))
+            self._to(db, series, 'working', '')
+            wanted = [series]
+            before = row.before
+            while before is not None and before not in wanted and len(wanted) < 10:
+                wanted.append(int(before))
+                before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
+            mails = db.execute(
+                select(MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
+                .where(MAILS.c.series.in_(wanted))
+                .order_by(MAILS.c.date, MAILS.c.id)
+            ).all()
+            own = [one for one in mails if one.series == series and one.kind != 'answer']
+            first = next((one for one in own if one.kind == 'cover'), own[0])
+            return Taken(
+                series,
+                row.revision,
+                row.title,
+                first.msgid,
+                tuple(bytes(one.raw) for one in mails),
+                work.tries + 1,
+            )
+
+    def finish(
+        self,
+        series: int,
+        seconds: float,
+        verdict: str,
+        report: str,
+        findings: Sequence[Finding],
+    ) -> bool:
+        """Keep a review, once: whether it is the first one of this series."""
+        with self._engine.begin() as db:
+            row = db.execute(select(SERIES.c.state).where(SERIES.c.id == series)).first()
+            there = select(REVIEWS.c.series).where(REVIEWS.c.series == series)
+            if row is None or db.execute(there).first() is not None:
+                return False
+            db.execute(
+                insert(REVIEWS).values(
+                    series=series, at=self._now, seconds=seconds, verdict=verdict, report=report
+                )
+            )
+            for finding in findings:
+                hit = finding.hit
+                db.execute(
+                    insert(FINDINGS).values(
+                        series=series,
+                        n=hit.n,
+                        rule=finding.rule,
+                        severity=finding.severity.label,
+                        fingerprint=finding.fingerprint,
+                        path=hit.path,
+                        line=hit.line,
+                        message=hit.message,
+                    )
+                )
+            self._to(db, series, 'reviewed', verdict)
+        return True
+
+    def give_back(self, series: int, reason: str, *, most: int, wait: float) -> None:
+        """Try again later what failed on our side, at `most` so often; then it is parked."""
+        with self._engine.begin() as db:
+            work = db.execute(select(WORK).where(WORK.c.series == series)).first()
+            if work is None:
+                return
+            later = self._now + int(wait * 2 ** min(work.tries, 10))
+            db.execute(
+                update(WORK)
+                .where(WORK.c.series == series)
+                .values(reason=reason[:SAID], not_before=later)
+            )
+            if work.tries >= most:
+                self._to(db, series, 'parked', f'tried {work.tries} times: {reason}')
+            else:
+                self._to(db, series, 'pending', f'tried {work.tries} times: {reason}')
+
+    def put_back(self, series: int) -> None:
+        """Undo `take()`: it was interrupted, and nobody's fault."""
+        with self._engine.begin() as db:
+            row = db.execute(select(SERIES.c.state).where(SERIES.c.id == series)).first()
+            if row is not None and row.state == 'working':
+                work = WORK.c.series == series
+                db.execute(update(WORK).where(work).values(tries=WORK.c.tries - 1))
+                self._to(db, series, 'pending', '')
+
+    def begun(self) -> list[int]:
+        """Return the series that somebody began to judge, and has not ended."""
+        with self._engine.begin() as db:
+            rows = db.execute(
+                select(SERIES.c.id).where(SERIES.c.state == 'working').order_by(SERIES.c.id)
+            ).scalars()
+            return [int(one) for one in rows]
+
+    # --- what people see ---
+
+    def rows(self, states: Sequence[str] = ()) -> Iterator[Row]:
+        """Yield the series for `bot status`, the latest change first."""
+        patches = (
+            select(PATCHES.c.series, func.count().label('count'))
+            .group_by(PATCHES.c.series)
+            .subquery()
+        )
+        wanted = (
+            select(SERIES, patches.c.count)
+            .join(patches, patches.c.series == SERIES.c.id, isouter=True)
+            .order_by(SERIES.c.since.desc(), SERIES.c.id.desc())
+        )
+        if states:
+            wanted = wanted.where(SERIES.c.state.in_(states))
+        with self._engine.begin() as db:
+            found = db.execute(wanted).all()
+        for row in found:
+            yield Row(
+                row.id, row.list, row.title, row.name or row.author, row.revision,
+                f'{row.count or 0}/{row.of}', row.state, row.since, row.why,
+            )  # fmt: skip
+
+    def report(self, series: int) -> str | None:
+        """Return the review of a series as it was printed, None where there is none."""
+        with self._engine.begin() as db:
+            return db.execute(select(REVIEWS.c.report).where(REVIEWS.c.series == series)).scalar()
+
+    def prune(self, keep: float) -> int:
+        """Forget series that nothing has happened to for `keep` seconds; how many mails went."""
+        oldest = self._now - keep
+        done = ('reviewed', 'superseded', 'resent', 'skipped', 'incomplete', 'parked')
+        with self._engine.begin() as db:
+            before = db.execute(select(func.count()).select_from(MAILS)).scalar() or 0
+            gone = select(SERIES.c.id).where(SERIES.c.state.in_(done), SERIES.c.since < oldest)
+            for table in (FINDINGS, REVIEWS, WORK, PATCHES, NODES, MAILS):
+                db.execute(delete(table).where(table.c.series.in_(gone)))
+            db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))
+            db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
+            lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
+            db.execute(delete(MAILS).where(lone))
+            after = db.execute(select(func.count()).select_from(MAILS)).scalar() or 0
+        return int(before - after)

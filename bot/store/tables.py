@@ -1,0 +1,134 @@
+"""
+The tables, as `docs/state.md` draws them. Times are seconds since 1970, by our own clock.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+METADATA = MetaData()
+# SQLite numbers rows by itself only where the key is called INTEGER.
+ID = BigInteger().with_variant(Integer, 'sqlite')
+
+CURSORS = Table(
+    'cursors',
+    METADATA,
+    Column('list', String, primary_key=True),
+    Column('epoch', Integer, primary_key=True),
+    Column('commit', String, nullable=False),
+    Column('msgid', String, nullable=False),
+    Column('date', BigInteger, nullable=False),
+    Column('fingerprint', String, nullable=False),
+)
+"""How far each epoch of each list was walked: the last commit, and the mail it held."""
+
+SERIES = Table(
+    'series',
+    METADATA,
+    Column('id', ID, primary_key=True),
+    Column('list', String, nullable=False),
+    Column('author', String, nullable=False),
+    Column('name', String, nullable=False),
+    Column('revision', Integer, nullable=False),
+    Column('of', Integer, nullable=False),
+    Column('title', String, nullable=False),
+    Column('change_id', String),
+    Column('content', String),
+    Column('in_scope', Boolean, nullable=False),
+    Column('state', String, nullable=False),
+    Column('why', Text, nullable=False),
+    Column('since', BigInteger, nullable=False),
+    Column('first_seen', BigInteger, nullable=False),
+    Column('last_seen', BigInteger, nullable=False),
+    Column('posted', BigInteger, nullable=False),
+    Column('before', ID, ForeignKey('series.id', ondelete='SET NULL')),
+)
+"""One revision of one series. `before` is the revision that it replaces, where that is known."""
+
+MAILS = Table(
+    'mails',
+    METADATA,
+    Column('id', ID, primary_key=True),
+    Column('msgid', String, nullable=False, unique=True),
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE')),
+    Column('kind', String, nullable=False),
+    Column('date', BigInteger, nullable=False),
+    Column('arrived', BigInteger, nullable=False),
+    Column('parents', Text, nullable=False),
+    Column('raw', LargeBinary, nullable=False),
+)
+"""Mails that matter, whole. An answer whose series is not there yet has none."""
+
+PATCHES = Table(
+    'patches',
+    METADATA,
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
+    Column('n', Integer, primary_key=True),
+    Column('msgid', String, nullable=False),
+    Column('title', String, nullable=False),
+    Column('content', String, nullable=False),
+)
+"""What is there of a series, by number."""
+
+NODES = Table(
+    'nodes',
+    METADATA,
+    Column('msgid', String, primary_key=True),
+    Column('author', String, primary_key=True),
+    Column('revision', Integer, primary_key=True),
+    Column('of', Integer, primary_key=True),
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), nullable=False),
+)
+"""The message-ids that a series has or answers: how its mails find each other, in any order."""
+
+WORK = Table(
+    'work',
+    METADATA,
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
+    Column('tries', Integer, nullable=False),
+    Column('reason', Text, nullable=False),
+    Column('not_before', BigInteger, nullable=False),
+)
+"""Series to be judged: states pending, working and parked."""
+
+REVIEWS = Table(
+    'reviews',
+    METADATA,
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
+    Column('at', BigInteger, nullable=False),
+    Column('seconds', Float, nullable=False),
+    Column('verdict', String, nullable=False),
+    Column('report', Text, nullable=False),
+)
+"""The one review of a series; `report` is what `bot check --format json` prints."""
+
+FINDINGS = Table(
+    'findings',
+    METADATA,
+    Column('id', ID, primary_key=True),
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), nullable=False),
+    Column('n', Integer, nullable=False),
+    Column('rule', String, nullable=False),
+    Column('severity', String, nullable=False),
+    Column('fingerprint', String, nullable=False),
+    Column('path', String),
+    Column('line', Integer),
+    Column('message', Text, nullable=False),
+)
+
+Index('mails_by_series', MAILS.c.series)
+Index('series_by_state', SERIES.c.state, SERIES.c.since)
+Index('series_by_author', SERIES.c.author, SERIES.c.revision)
+Index('nodes_by_series', NODES.c.series)
+Index('findings_by_series', FINDINGS.c.series)

@@ -1,0 +1,90 @@
+"""A PostgreSQL of the tests' own: in a temporary folder, as an ordinary user, on a free port."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+
+def programs() -> Path | None:
+    """Where Debian puts the server's programs, the newest version's."""
+    found = sorted(Path('/usr/lib/postgresql').glob('*/bin/postgres'))
+    return found[-1].parent if found else None
+
+
+class Postgres:
+    """A server that listens on loopback only, and trusts it."""
+
+    def __init__(self) -> None:
+        binaries = programs()
+        assert binaries is not None
+        self._user = 'nobody' if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix='postgres-'))
+        if self._user:
+            owner = pwd.getpwnam(self._user)
+            os.chown(self._folder, owner.pw_uid, owner.pw_gid)
+        data = self._folder / 'data'
+        self._run(
+            binaries / 'initdb', '-D', data, '-U', 'bot', '-A', 'trust', '-E', 'UTF8',
+            '--locale=C', '--no-sync',
+        )  # fmt: skip
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            self.port = int(probe.getsockname()[1])
+        log = (self._folder / 'log').open('wb')
+        self._server = subprocess.Popen(
+            [
+                binaries / 'postgres', '-D', data, '-h', '127.0.0.1', '-p', str(self.port),
+                '-k', self._folder, '-c', 'fsync=off',
+            ],
+            user=self._user,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            cwd='/',
+        )  # fmt: skip
+        log.close()
+        self._binaries = binaries
+        self._wait()
+
+    def create(self, name: str) -> str:
+        """Make an empty database; its URL."""
+        self._run(
+            self._binaries / 'createdb', '-h', '127.0.0.1', '-p', self.port, '-U', 'bot', name
+        )
+        return f'postgresql://bot@127.0.0.1:{self.port}/{name}'
+
+    def stop(self) -> None:
+        """End the server and all that is left of it."""
+        self._server.send_signal(signal.SIGINT)
+        try:
+            self._server.wait(20)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, *words: object) -> None:
+        subprocess.run(
+            [str(word) for word in words], check=True, user=self._user, cwd='/', capture_output=True
+        )
+
+    def _wait(self) -> None:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(('127.0.0.1', self.port)) == 0:
+                    ready = subprocess.run(
+                        [self._binaries / 'pg_isready', '-q', '-h', '127.0.0.1', '-p',
+                         str(self.port)],
+                        check=False,
+                    )  # fmt: skip
+                    if ready.returncode == 0:
+                        return
+            assert self._server.poll() is None, (self._folder / 'log').read_text()
+            time.sleep(0.05)
+        raise AssertionError('PostgreSQL does not come up')

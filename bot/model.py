@@ -566,6 +566,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Ignore:
+    """What somebody asked not to count: `path` is a glob, `symbol` a name, None for any."""
+
+    rule: str
+    reason: str
+    path: str | None = None
+    symbol: str | None = None
+
+
+@dataclass(frozen=True)
 class Suppressed:
     """A finding that is not counted, and the reason that was given."""
 
@@ -598,7 +608,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Review:
-    """Everything that was found out about one series."""
+    """
+    Everything that was found out about one series.
+
+    `remarks` are about what the series asks of the bot, and can't have.
+    """
 
     series: Series | Incomplete | None
     applied: AppliedSeries | DoesNotApply | None = None
@@ -606,6 +620,7 @@ class Review:
     suppressed: tuple[Suppressed, ...] = ()
     builds: tuple[Build, ...] = ()
     failures: tuple[Failure, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal['clean', 'findings', 'could-not-check']:

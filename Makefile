@@ -18,6 +18,7 @@ help:
 	@echo 'make check         format, lint, types, tests'
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
 	@echo 'make bench         speed, as ratios'
+	@echo 'make docs          docs/rules.md, from the rules'
 
 $(READY): pyproject.toml constraints.txt .ci/packages
 	@sh .ci/packages
@@ -57,6 +58,9 @@ kernel: $(READY)
 bench: $(READY)
 	@test -n "$(KERNEL)" || $(PY) -m tests.kernel.debian
 	$(PY) -m tests.bench
+
+docs: $(READY)
+	@$(BOT) rules explain --markdown >docs/rules.md
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

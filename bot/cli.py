@@ -7,6 +7,7 @@ usage or configuration, 3 could not check, 130 interrupted.
 """
 
 import contextlib
+import difflib
 import fnmatch
 import os
 import re
@@ -41,6 +42,7 @@ from bot.model import (
     Tree,
 )
 from bot.output import json as json_output
+from bot.output import rules as rules_output
 from bot.output import text as text_output
 from bot.plain import one_line
 from bot.review import review
@@ -215,6 +217,41 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
 
 
 @bot.group()
+def rules() -> None:
+    """Say what the rules report, and why."""
+
+
+@rules.command('list')
+@click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
+def list_rules(config: Path | None) -> int:
+    """List the rules: id, severity, and what each reports."""
+    configured = load(config)
+    width = Console().width if sys.stdout.isatty() else 1000
+    print(rules_output.listing(_all_rules(configured), configured.disabled, width), end='')
+    return CLEAN
+
+
+@rules.command()
+@click.argument('names', metavar='ID…', nargs=-1)
+@click.option('--markdown', is_flag=True, help='As docs/rules.md has it.')
+@click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
+def explain(names: tuple[str, ...], markdown: bool, config: Path | None) -> int:
+    """Explain rules: documentation, cases as diffs, how to suppress (without ID: all of them)."""
+    known = {rule.id: rule for rule in _all_rules(load(config))}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f'; did you mean {near[0]}?' if near else ': see bot rules list'
+            raise UsageError(f'there is no rule "{name}"{hint}')
+    chosen = [known[name] for name in names] or list(known.values())
+    if markdown:
+        print(rules_output.document(chosen), end='')
+    else:
+        print('\n'.join(rules_output.explained(rule) for rule in chosen), end='')
+    return CLEAN
+
+
+@bot.group()
 def tree() -> None:
     """Look after the configured kernel trees."""
 
@@ -297,7 +334,9 @@ class _Session:
     def __init__(self, options: Options, config: Config, revision: int | None) -> None:
         self.options = options
         self.config = config
-        self.rules = _rules(options, config)
+        every = _all_rules(config)
+        self.known = [rule.id for rule in every]
+        self.rules = _rules(every, options, config)
         self.harnesses = _harnesses(options, config)
         self.trees = _trees(options, config)
         self.progress = Progress(quiet=options.quiet)
@@ -322,7 +361,11 @@ class _Session:
     def _judge(self, source: str, stack: contextlib.ExitStack) -> Review:
         self.progress(f'looking for {source}')
         places = [
-            bases.Place(one, stack.enter_context(Quarantine(Path(one.path)))) for one in self.trees
+            bases.Place(
+                one,
+                stack.enter_context(Quarantine(Path(one.path), self.config.cache, self.progress)),
+            )
+            for one in self.trees
         ]
         found = self.finder.find(source, [(one.tree.name, one.quarantine) for one in places])
         if isinstance(found.series, Incomplete):
@@ -349,7 +392,10 @@ class _Session:
                 lambda event: self.progress.build(event, of),
             )
         )
-        return review(applied, self.rules, self.harnesses, workshop, self.progress)
+        return review(
+            applied, self.rules, self.harnesses, workshop, self.progress,
+            self.config.ignores, self.known,
+        )  # fmt: skip
 
 
 def _print(found: Review, options: Options, *, first: bool) -> None:
@@ -375,21 +421,37 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(**{**given, 'jobs': given['jobs'] or len(os.sched_getaffinity(0))})
 
 
-def _rules(options: Options, config: Config) -> list[Rule]:
-    from rules import ALL  # here, so that a rule that does not load is an error with a name
-
-    known = [rule.id for rule in ALL]
+def _rules(every: list[Rule], options: Options, config: Config) -> list[Rule]:
+    known = [rule.id for rule in every]
     for rule in config.disabled:
         if rule not in known:
             raise ConfigError(f'{config.path}: [rules] disable: there is no rule "{rule}"')
-    chosen = [rule for rule in ALL if rule.id not in config.disabled]
+    for one in config.ignores:
+        if one.rule not in known:
+            raise ConfigError(f'{config.path}: [[ignore]]: there is no rule "{one.rule}"')
+    chosen = [rule for rule in every if rule.id not in config.disabled]
     if options.rules is None:
         return [rule for rule in chosen if not rule.on_request]
     globs = options.rules.split(',')
     for glob in globs:
         if not fnmatch.filter(known, glob):
             raise UsageError(f'--rules: there is no rule "{glob}"; there are {", ".join(known)}')
-    return [rule for rule in ALL if any(fnmatch.fnmatch(rule.id, glob) for glob in globs)]
+    return [rule for rule in every if any(fnmatch.fnmatch(rule.id, glob) for glob in globs)]
+
+
+def _all_rules(config: Config) -> list[Rule]:
+    """Return the shipped rules and those of the configured folders, by id."""
+    from rules import ALL, load_folder  # here, so that one that does not load is an error
+
+    found = {rule.id: rule for rule in ALL}
+    for folder in config.rule_paths:
+        if not folder.is_dir():
+            raise ConfigError(f'{config.path}: [rules] paths: {folder} is no folder')
+        for rule in load_folder(str(folder)):
+            if rule.id in found:
+                raise ConfigError(f'{folder}: there is a rule "{rule.id}" already')
+            found[rule.id] = rule
+    return [found[name] for name in sorted(found)]
 
 
 def _harnesses(options: Options, config: Config) -> list[Harness]:

@@ -19,7 +19,7 @@ import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bot.errors import ConfigError
-from bot.model import ChildLimits, Harness, Limits, Lore, Parser, Tree
+from bot.model import ChildLimits, Harness, Ignore, Limits, Lore, Parser, Tree
 
 NAME = 'vma-review-bot'
 ARCHES = {
@@ -70,6 +70,8 @@ class Config:
     harnesses: tuple[Harness, ...]
     limits: Limits
     disabled: tuple[str, ...]
+    rule_paths: tuple[Path, ...]
+    ignores: tuple[Ignore, ...]
     cache: Path
     cache_size: int
 
@@ -183,6 +185,14 @@ class _Sandbox(_Table):
 
 class _Rules(_Table):
     disable: list[str] = []
+    paths: list[str] = []
+
+
+class _Ignore(_Table):
+    rule: str
+    reason: str = Field(min_length=1)
+    path: str | None = None
+    symbol: str | None = None
 
 
 class _State(_Table):
@@ -198,6 +208,7 @@ class _File(_Table):
     harness: list[_Harness] = []
     sandbox: _Sandbox = _Sandbox()
     rules: _Rules = _Rules()
+    ignore: list[_Ignore] = []
     state: _State = _State()
 
 
@@ -225,6 +236,8 @@ def _made(file: _File, path: Path | None) -> Config:
         tuple(_on_this_machine(harness) for harness in harnesses.values()),
         Limits(box.time, box.cpu, box.memory, box.processes, box.disk, box.output),
         tuple(file.rules.disable),
+        tuple(Path(one).expanduser() for one in file.rules.paths),
+        tuple(Ignore(one.rule, one.reason, one.path, one.symbol) for one in file.ignore),
         cache or _home('XDG_CACHE_HOME', '.cache') / NAME,
         file.state.cache_size,
     )

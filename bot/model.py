@@ -585,6 +585,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Ignore:
+    """What somebody asked not to count: `path` is a glob, `symbol` a name, None for any."""
+
+    rule: str
+    reason: str
+    path: str | None = None
+    symbol: str | None = None
+
+
+@dataclass(frozen=True)
 class Suppressed:
     """A finding that is not counted, and the reason that was given."""
 
@@ -617,7 +627,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Review:
-    """Everything that was found out about one series."""
+    """
+    Everything that was found out about one series.
+
+    `remarks` are about what the series asks of the bot, and can't have.
+    """
 
     series: Series | Incomplete | None
     applied: AppliedSeries | DoesNotApply | None = None
@@ -625,6 +639,7 @@ class Review:
     suppressed: tuple[Suppressed, ...] = ()
     builds: tuple[Build, ...] = ()
     failures: tuple[Failure, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal['clean', 'findings', 'could-not-check']:

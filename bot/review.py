@@ -5,7 +5,7 @@ The only place where rules run. What a rule raises is our own fault and becomes
 a `Failure`; the other rules go on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from bot.errors import SandboxError
 from bot.harness import Workshop, build_series
@@ -16,11 +16,13 @@ from bot.model import (
     Failure,
     Finding,
     Harness,
+    Ignore,
     Review,
     Subject,
 )
 from bot.plain import one_line
 from bot.rule import Rule, finding_of
+from bot.suppress import split
 
 Tell = Callable[[str], None]
 """Told in a few words what happens now."""
@@ -32,11 +34,15 @@ def review(
     harnesses: Sequence[Harness],
     workshop: Workshop | SandboxError,
     tell: Tell = lambda _: None,
+    ignores: Sequence[Ignore] = (),
+    known: Collection[str] = (),
 ) -> Review:
     """
     Build what applies with every harness, and run the rules.
 
-    Where the series does not apply, only rules about that have a say.
+    Where the series does not apply, only rules about that have a say. Findings
+    that the series or `ignores` ask not to count are set aside; `known` are
+    the ids of all rules that there are, besides those that are run.
     """
     builds: tuple[Build, ...] = ()
     if isinstance(applied, AppliedSeries):
@@ -47,7 +53,16 @@ def review(
         rules = [rule for rule in rules if rule.about_applying]
     tell(f'running {len(rules)} rules')
     findings, failures = run_rules(rules, Subject(applied.series, applied, builds))
-    return Review(applied.series, applied, findings, builds=builds, failures=failures)
+    parted = split(findings, applied.series, ignores, {*known, *(rule.id for rule in rules)})
+    return Review(
+        applied.series,
+        applied,
+        parted.findings,
+        parted.suppressed,
+        builds,
+        failures,
+        parted.remarks,
+    )
 
 
 def run_rules(

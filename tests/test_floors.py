@@ -25,7 +25,18 @@ FLOORS = {
     ),
     # Floor 1 and a half: a world that every module of floor 2 may use.
     1.5: ('scratch', 'cgroup', 'walls'),
-    1: ('series', 'patch', 'csyntax', 'rule', 'policy', 'reply', 'output', 'diagnose', 'plain'),
+    1: (
+        'series',
+        'patch',
+        'csyntax',
+        'rule',
+        'policy',
+        'reply',
+        'output',
+        'diagnose',
+        'plain',
+        'suppress',
+    ),
     0: ('model', 'errors', '__init__'),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

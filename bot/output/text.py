@@ -19,7 +19,9 @@ from bot.model import (
     Incomplete,
     Passed,
     Review,
+    Series,
     Severity,
+    Suppressed,
     TestsFailed,
 )
 from bot.plain import one_line, plain
@@ -81,11 +83,13 @@ class _Report:
             self._builds()
         for failure in self.review.failures:
             self._line(('failed', 'bold red'), f': {failure.what}: {one_line(failure.error, 500)}')
-        for one in self.review.suppressed:
-            finding = one.finding
-            self._line(
-                f'suppressed: {finding.rule} in patch {finding.hit.n}: {one_line(one.reason)}'
-            )
+        if self.review.suppressed:
+            self._line(('set aside', 'bold'))
+            for one in self.review.suppressed:
+                self._suppressed(one)
+            self.console.print()
+        for remark in self.review.remarks:
+            self._line(('remark', 'bold cyan'), f': {one_line(remark, 300)}')
         self._verdict()
 
     def _head(self) -> None:
@@ -150,7 +154,9 @@ class _Report:
             hit = finding.hit
             if (hit.path, hit.line, hit.side) != place:
                 place = (hit.path, hit.line, hit.side)
-                if hit.path is not None:
+                if hit.side == 'message':
+                    self._line(('  commit message' if hit.n else '  cover letter', 'magenta'))
+                elif hit.path is not None:
                     where = f'{hit.path}:{hit.line}' if hit.line is not None else hit.path
                     self._line((f'  {where}', 'magenta'))
                 quoted = self._quoted(finding)
@@ -177,6 +183,14 @@ class _Report:
             for one in finding.hit.flow:
                 self._line((f'      → {one.line}: {one_line(one.text)}', 'dim'), wrap=False)
 
+    def _suppressed(self, one: Suppressed) -> None:
+        hit = one.finding.hit
+        where = f'patch {hit.n}' if hit.n else 'the series'
+        if hit.path is not None:
+            where += f', {hit.path}' + (f':{hit.line}' if hit.line is not None else '')
+        said = f'  {one.finding.severity.label} of {one.finding.rule} in {where}: '
+        self._line(f'{said}{one_line(one.reason, 300)}')
+
     def _title(self, n: int) -> str:
         series = self.review.series
         patches = series.patches if series is not None else ()
@@ -188,7 +202,9 @@ class _Report:
     def _quoted(self, finding: Finding) -> str:
         """The line of the diff that a reply would quote."""
         hit, applied = finding.hit, self.review.applied
-        if applied is None or hit.path is None or hit.line is None or hit.side == 'message':
+        if hit.side == 'message':
+            return self._said(hit.n, hit.line) if hit.line is not None else ''
+        if applied is None or hit.path is None or hit.line is None:
             return ''
         step = next((step for step in applied.steps if step.n == hit.n), None)
         diff = step.file(hit.path) if step is not None else None
@@ -196,6 +212,16 @@ class _Report:
         if line is None:
             return ''
         return plain(line.decode('utf-8', 'replace').rstrip('\r\n').expandtabs(8), 160)
+
+    def _said(self, n: int, line: int) -> str:
+        """The line of a commit message, or of the cover letter."""
+        series = self.review.series
+        if not isinstance(series, Series):
+            return ''
+        patch = next((patch for patch in series.patches if patch.n == n), None)
+        text = f'{patch.subject}\n\n{patch.message}' if patch is not None else series.cover or ''
+        lines = text.split('\n')
+        return plain(lines[line - 1], 160) if 1 <= line <= len(lines) else ''
 
     def _builds(self) -> None:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)

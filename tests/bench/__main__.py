@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.bench import applying, harness
+from tests.bench import applying, harness, rules
 from tests.bench.tools import Row, made
 from tests.kernel import debian
 from tests.kernel.conftest import kernels
 
-PARTS = ('apply', 'harness')
+PARTS = ('apply', 'rules', 'harness')
 
 
 def show(rows: Iterable[Row]) -> None:
@@ -39,6 +39,8 @@ def main() -> int:
         folder = Path(temporary)
         if 'apply' in parts:
             show(applying.rows(kernel, made(folder / 'apply')))
+        if 'rules' in parts:
+            show(rules.rows(kernel, made(folder / 'rules')))
         if 'harness' in parts:
             notes = []
             for number, (version, tree) in enumerate(found[:2]):

@@ -28,7 +28,7 @@ INPUTS = ('mm/vma.c', 'mm/vma.h', 'mm/vma.c', f'{VMA.dir}/tests/merge.c', 'mm/vm
 OTHERS = (
     'mm/util.c', 'mm/memory.c', 'mm/mmap.c', 'fs/exec.c', 'kernel/fork.c', 'mm/ksm.c',
     'mm/nommu.c', 'fs/coredump.c', 'mm/mlock.c', 'mm/madvise.c', 'mm/mprotect.c', 'mm/rmap.c',
-    'mm/swap.c', 'fs/namei.c', 'kernel/exit.c',
+    'mm/vmscan.c', 'fs/namei.c', 'kernel/exit.c',
 )  # fmt: skip
 # A compiler that takes the time of each unit and the hash of its preprocessed text.
 TIMED = """cat >/tmp/cc <<'END'

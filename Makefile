@@ -8,7 +8,7 @@ DEMO = build/demo
 PYTEST = $(PY) -m pytest
 export KERNEL
 
-.PHONY: help demo test test-fast test-kernels check format lint types kernel bench docs clean
+.PHONY: help demo test test-fast test-kernels check format lint types kernel bench docs torture clean
 
 help:
 	@echo 'make demo          the bot on its sample kernel and series'
@@ -19,6 +19,7 @@ help:
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
 	@echo 'make bench         speed, as ratios'
 	@echo 'make docs          docs/rules.md, from the rules'
+	@echo 'make torture       series stream in while watcher and workers are killed (SEED=S repeats)'
 
 $(READY): pyproject.toml constraints.txt .ci/packages
 	@sh .ci/packages
@@ -61,6 +62,9 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BOT) rules explain --markdown >docs/rules.md
+
+torture: $(READY)
+	$(PY) -m tests.torture
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,9 +8,7 @@ usage or configuration, 3 could not check, 130 interrupted.
 
 import contextlib
 import difflib
-import fnmatch
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,37 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pygit2
-import rich.progress
 from rich.console import Console
-from rich.progress_bar import ProgressBar
 
-from bot import __version__, bases
-from bot.attest import Attester
-from bot.b4 import B4
-from bot.config import Config, load
-from bot.errors import BotError, ConfigError, RuleLoadError, SandboxError, UsageError
-from bot.harness import Builder, Event, Workshop, compare
-from bot.lore import Archive
+from bot import __version__
+from bot import service as services
+from bot.config import load
+from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
+from bot.harness import Builder, Workshop, compare
 from bot.model import (
-    AppliedSeries,
     CouldNotRun,
-    DoesNotApply,
-    Failure,
-    Harness,
-    Incomplete,
     Review,
     Severity,
-    Tree,
 )
 from bot.output import json as json_output
 from bot.output import rules as rules_output
 from bot.output import text as text_output
 from bot.plain import one_line
-from bot.review import review
-from bot.rule import Rule
+from bot.progress import Progress
 from bot.sandbox import Cage
-from bot.sources import Finder
+from bot.session import Choice, Session, all_rules, harnesses, trees
 from bot.tree import Quarantine, Source
 
 CLEAN, FINDINGS, USAGE, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -73,86 +59,11 @@ class Options:
     verbose: bool
     quiet: bool
 
-
-class Progress:
-    """Says on stderr what is going on: live on a terminal, plain lines elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        self._quiet = quiet
-        self._live: rich.progress.Progress | None = None
-        self._now: rich.progress.TaskID | None = None
-        self._bars: dict[str, rich.progress.TaskID] = {}
-
-    def __call__(self, what: str) -> None:
-        """Say `what` happens now."""
-        if self._quiet:
-            return
-        if not self._console.is_terminal:
-            print(f'bot: {what}', file=sys.stderr, flush=True)
-            return
-        live = self._started()
-        if self._now is None:
-            self._now = live.add_task(what, total=None, note='')
-        live.update(self._now, description=what)
-
-    def build(self, event: Event, of: int) -> None:
-        """Say what happens to a harness: a bar for each, with the patch that is built."""
-        where = f'patch {event.n}/{of}' if event.n else 'base'
-        if self._quiet:
-            return
-        if event.kind == 'note':
-            print(f'bot: {event.harness}: {event.text}', file=sys.stderr, flush=True)
-        elif not self._console.is_terminal:
-            if event.kind == 'learning':
-                self(f'{event.harness}: learning what it reads')
-            elif event.kind == 'started':
-                self(f'{event.harness}: building ({where})')
-        else:
-            self._bar(event, where)
-
-    def _bar(self, event: Event, where: str) -> None:
-        live = self._started()
-        if event.harness not in self._bars:
-            self._bars[event.harness] = live.add_task(event.harness, total=None, note='')
-        bar = self._bars[event.harness]
-        match event.kind:
-            case 'learning':
-                live.update(bar, note='learning what it reads')
-            case 'planned':
-                live.update(bar, total=event.n, completed=0, note='')
-            case 'started':
-                live.update(bar, note=where)
-            case 'done':
-                live.advance(bar)
-
-    def _started(self) -> rich.progress.Progress:
-        if self._live is None:
-            self._live = rich.progress.Progress(
-                rich.progress.SpinnerColumn(),
-                rich.progress.TextColumn('{task.description}', markup=False),
-                _Bar(bar_width=24),
-                rich.progress.TextColumn('{task.fields[note]}', markup=False),
-                console=self._console,
-                transient=True,
-            )
-            self._live.start()
-        return self._live
-
-    def done(self) -> None:
-        """Take all of it away."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = self._now = None
-            self._bars = {}
-
-
-class _Bar(rich.progress.BarColumn):
-    """A bar where it is known how much there is to do, nothing elsewhere."""
-
-    def render(self, task: rich.progress.Task) -> ProgressBar:
-        bar = super().render(task)
-        return bar if task.total is not None else ProgressBar(total=0, width=0)
+    def choice(self, revision: int | None = None) -> Choice:
+        """What of it says how to judge."""
+        return Choice(
+            self.tree, self.base, self.rules, self.harness, self.jobs, self.sandbox, revision
+        )
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
@@ -201,7 +112,7 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     """
     options = _options(given)
     config = load(options.config)
-    session = _Session(options, config, revision)
+    session = Session(options.choice(revision), config, quiet=options.quiet)
     worst = CLEAN
     for number, one in enumerate(series):
         with contextlib.ExitStack() as stack:
@@ -227,7 +138,7 @@ def list_rules(config: Path | None) -> int:
     """List the rules: id, severity, and what each reports."""
     configured = load(config)
     width = Console().width if sys.stdout.isatty() else 1000
-    print(rules_output.listing(_all_rules(configured), configured.disabled, width), end='')
+    print(rules_output.listing(all_rules(configured), configured.disabled, width), end='')
     return CLEAN
 
 
@@ -237,7 +148,7 @@ def list_rules(config: Path | None) -> int:
 @click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
 def explain(names: tuple[str, ...], markdown: bool, config: Path | None) -> int:
     """Explain rules: documentation, cases as diffs, how to suppress (without ID: all of them)."""
-    known = {rule.id: rule for rule in _all_rules(load(config))}
+    known = {rule.id: rule for rule in all_rules(load(config))}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -249,6 +160,60 @@ def explain(names: tuple[str, ...], markdown: bool, config: Path | None) -> int:
     else:
         print('\n'.join(rules_output.explained(rule) for rule in chosen), end='')
     return CLEAN
+
+
+def service(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command of the service its options."""
+    for option in reversed(
+        (
+            click.option('--config', type=click.Path(path_type=Path), help='Configuration file.'),
+            click.option('--once', is_flag=True, help='Do what there is to do, and end.'),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@bot.command()
+@service
+def watch(config: Path | None, once: bool) -> int:
+    """Watch the configured lists: keep each series that matters, whole, to be judged."""
+    services.watch(load(config), once=once)
+    return CLEAN
+
+
+@bot.command()
+@service
+def work(config: Path | None, once: bool) -> int:
+    """
+    Judge the series that were kept, one review each.
+
+    On SQLite one process at a time; on PostgreSQL any number, on any number
+    of machines.
+    """
+    services.work(load(config), _working(), once=once)
+    return CLEAN
+
+
+@bot.command()
+@service
+def run(config: Path | None, once: bool) -> int:
+    """Watch and work in one process, for a laptop."""
+    services.run(load(config), _working(), once=once)
+    return CLEAN
+
+
+@bot.command()
+@click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
+@click.option('--json', 'as_json', is_flag=True, help='One object a line.')
+def status(config: Path | None, as_json: bool) -> int:
+    """List the series: state, since when, and why."""
+    print(services.status(load(config), as_json=as_json), end='')
+    return CLEAN
+
+
+def _working() -> Choice:
+    return Choice(jobs=len(os.sched_getaffinity(0)))
 
 
 @bot.group()
@@ -306,13 +271,13 @@ def doctor(
     progress = Progress(quiet=quiet)
     cage = Cage(replace(configured.limits, disk=max(configured.limits.disk, 4 << 30)))
     worst = CLEAN
-    for one in _trees(options, configured):
+    for one in trees(options.choice(), configured):
         with Quarantine(Path(one.path)) as quarantine, contextlib.ExitStack() as stack:
             stack.callback(progress.done)
             ref = base or one.refs[0]
             commit = quarantine.resolve(ref)
             ground = quarantine.at(commit)
-            for each in _harnesses(options, configured):
+            for each in harnesses(options.choice(), configured):
                 if ground.entry(each.dir) is None:
                     continue
                 progress(f'{each.name}: building {one.name} {ref} {commit[:12]} twice')
@@ -326,76 +291,6 @@ def doctor(
                 could = not isinstance(found.full, CouldNotRun)
                 worst = max(worst, (CLEAN if found.same else FINDINGS) if could else NOT_CHECKED)
     return worst
-
-
-class _Session:
-    """What the judging of several series shares."""
-
-    def __init__(self, options: Options, config: Config, revision: int | None) -> None:
-        self.options = options
-        self.config = config
-        every = _all_rules(config)
-        self.known = [rule.id for rule in every]
-        self.rules = _rules(every, options, config)
-        self.harnesses = _harnesses(options, config)
-        self.trees = _trees(options, config)
-        self.progress = Progress(quiet=options.quiet)
-        self.archive = Archive(config.lore, config.cache)
-        self.b4 = B4(config.b4)
-        attester = Attester(ATTEST_SECONDS, config.keyrings) if config.attest else None
-        self.finder = Finder(self.archive, self.b4, attester, revision)
-        try:
-            self.cage: Cage | SandboxError = Cage(config.limits, open_=not options.sandbox)
-        except SandboxError as error:
-            self.cage = error
-
-    def judge(self, source: str, stack: contextlib.ExitStack) -> Review:
-        """Review what `source` names; what it borrows lives as long as `stack`."""
-        try:
-            return self._judge(source, stack)
-        except (ConfigError, UsageError):
-            raise
-        except BotError as error:
-            return Review(None, failures=(Failure('input', str(error)),))
-
-    def _judge(self, source: str, stack: contextlib.ExitStack) -> Review:
-        self.progress(f'looking for {source}')
-        places = [
-            bases.Place(
-                one,
-                stack.enter_context(Quarantine(Path(one.path), self.config.cache, self.progress)),
-            )
-            for one in self.trees
-        ]
-        found = self.finder.find(source, [(one.tree.name, one.quarantine) for one in places])
-        if isinstance(found.series, Incomplete):
-            return Review(found.series)
-        series = found.series
-        applied: AppliedSeries | DoesNotApply
-        if found.applied is not None:
-            left = source.partition('..')[0]
-            named = left if re.fullmatch(r'[\w./-]+', left) else None
-            applied = bases.vouched(found.applied, places[0], named)
-        else:
-            needed = bases.prerequisites(series, self.archive, self.b4, self.progress)
-            guess = bases.guess_with(self.b4, series, found.thread)
-            applied = bases.choose(series, places, self.options.base, needed, guess, self.progress)
-        of = len(series.patches)
-        workshop = (
-            self.cage
-            if isinstance(self.cage, SandboxError)
-            else Workshop(
-                self.cage,
-                self.config.cache,
-                self.options.jobs,
-                self.config.cache_size,
-                lambda event: self.progress.build(event, of),
-            )
-        )
-        return review(
-            applied, self.rules, self.harnesses, workshop, self.progress,
-            self.config.ignores, self.known,
-        )  # fmt: skip
 
 
 def _print(found: Review, options: Options, *, first: bool) -> None:
@@ -419,72 +314,6 @@ def _exit_code(found: Review, fail_on: Severity) -> int:
 
 def _options(given: dict[str, Any]) -> Options:
     return Options(**{**given, 'jobs': given['jobs'] or len(os.sched_getaffinity(0))})
-
-
-def _rules(every: list[Rule], options: Options, config: Config) -> list[Rule]:
-    known = [rule.id for rule in every]
-    for rule in config.disabled:
-        if rule not in known:
-            raise ConfigError(f'{config.path}: [rules] disable: there is no rule "{rule}"')
-    for one in config.ignores:
-        if one.rule not in known:
-            raise ConfigError(f'{config.path}: [[ignore]]: there is no rule "{one.rule}"')
-    chosen = [rule for rule in every if rule.id not in config.disabled]
-    if options.rules is None:
-        return [rule for rule in chosen if not rule.on_request]
-    globs = options.rules.split(',')
-    for glob in globs:
-        if not fnmatch.filter(known, glob):
-            raise UsageError(f'--rules: there is no rule "{glob}"; there are {", ".join(known)}')
-    return [rule for rule in every if any(fnmatch.fnmatch(rule.id, glob) for glob in globs)]
-
-
-def _all_rules(config: Config) -> list[Rule]:
-    """Return the shipped rules and those of the configured folders, by id."""
-    from rules import ALL, load_folder  # here, so that one that does not load is an error
-
-    found = {rule.id: rule for rule in ALL}
-    for folder in config.rule_paths:
-        if not folder.is_dir():
-            raise ConfigError(f'{config.path}: [rules] paths: {folder} is no folder')
-        for rule in load_folder(str(folder)):
-            if rule.id in found:
-                raise ConfigError(f'{folder}: there is a rule "{rule.id}" already')
-            found[rule.id] = rule
-    return [found[name] for name in sorted(found)]
-
-
-def _harnesses(options: Options, config: Config) -> list[Harness]:
-    if options.harness is None:
-        return list(config.harnesses)
-    if options.harness == 'none':
-        return []
-    known = {harness.name: harness for harness in config.harnesses}
-    for name in options.harness.split(','):
-        if name not in known:
-            raise UsageError(f'--harness: no harness "{name}"; there are {", ".join(known)}, none')
-    return [known[name] for name in options.harness.split(',')]
-
-
-def _trees(options: Options, config: Config) -> list[Tree]:
-    """--tree (a path, or a configured name), else the configured ones, else where one stands."""
-    if options.tree is not None:
-        named = [one for one in config.trees if one.name == options.tree]
-        return named or [Tree(options.tree, options.tree)]
-    if config.trees:
-        return list(config.trees)
-    found = pygit2.discover_repository(str(Path.cwd()))
-    if found is not None and _is_kernel(found):
-        return [Tree(Path.cwd().name, str(Path.cwd()))]
-    raise UsageError('no kernel tree: name one with --tree PATH, or as [[tree]] in config.toml')
-
-
-def _is_kernel(repository: str) -> bool:
-    try:
-        head = pygit2.Repository(repository).revparse_single('HEAD').peel(pygit2.Tree)
-    except (KeyError, ValueError, pygit2.GitError):
-        return False
-    return all(name in head for name in KERNEL_HAS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

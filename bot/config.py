@@ -19,7 +19,7 @@ import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bot.errors import ConfigError
-from bot.model import ChildLimits, Harness, Ignore, Limits, Lore, Parser, Tree
+from bot.model import ChildLimits, Harness, Ignore, Limits, Lore, Parser, Scope, Tree
 
 NAME = 'vma-review-bot'
 ARCHES = {
@@ -74,6 +74,13 @@ class Config:
     ignores: tuple[Ignore, ...]
     cache: Path
     cache_size: int
+    scope: Scope
+    url: str
+    keep: float
+    poll: float
+    settle: float
+    since: float
+    mirror: Path
 
 
 def load(named: Path | None = None) -> Config:
@@ -144,6 +151,15 @@ class _Lore(_Table):
     timeout: Duration = Lore.timeout
     largest: Size = Lore.largest
     expiry: Duration = Lore.expiry
+    poll: Duration = 120.0
+    settle: Duration = 3600.0
+    since: Duration = 14 * 86400.0
+
+
+class _Scope(_Table):
+    paths: list[str] = list(Scope.paths)
+    symbols: list[str] = list(Scope.symbols)
+    subjects: list[str] = list(Scope.subjects)
 
 
 class _B4(_Table):
@@ -196,12 +212,15 @@ class _Ignore(_Table):
 
 
 class _State(_Table):
+    url: str | None = None
+    keep: Duration = 365 * 86400.0
     cache: str | None = None
     cache_size: Size = 2 << 30
 
 
 class _File(_Table):
     lore: _Lore = _Lore()
+    scope: _Scope = _Scope()
     b4: _B4 = _B4()
     attestation: _Attestation = _Attestation()
     tree: list[_Tree] = []
@@ -219,6 +238,13 @@ def _made(file: _File, path: Path | None) -> Config:
     cache = Path(file.state.cache).expanduser() if file.state.cache else None
     box = file.sandbox
     lore = file.lore
+    scope = file.scope
+    state = _home('XDG_STATE_HOME', '.local/state') / NAME
+    for pattern in scope.subjects:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f'{path}: "scope.subjects": {pattern!r}: {error}') from error
     urls = (lore.url,) if isinstance(lore.url, str) else tuple(lore.url)
     for url in urls:
         if not url.startswith(('http://', 'https://')):
@@ -240,6 +266,13 @@ def _made(file: _File, path: Path | None) -> Config:
         tuple(Ignore(one.rule, one.reason, one.path, one.symbol) for one in file.ignore),
         cache or _home('XDG_CACHE_HOME', '.cache') / NAME,
         file.state.cache_size,
+        Scope(*(tuple(one) for one in (scope.paths, scope.symbols, scope.subjects))),
+        file.state.url or f'sqlite:///{state / "state.db"}',
+        file.state.keep,
+        lore.poll,
+        lore.settle,
+        lore.since,
+        state / 'mirror',
     )
 
 

@@ -28,6 +28,8 @@ from bot.store import Cursor, Store, Taken
 BATCH = 500
 """Mails in one transaction."""
 MOST_TRIES = 3
+MOST_KILLS = 25
+"""Times that a worker may die over a series. Few are a series' own doing; reboots are not."""
 FIRST_WAIT = 60.0
 """Seconds until what failed is tried again; twice as long each time."""
 LONGEST_WAIT = 3600.0
@@ -40,13 +42,19 @@ Judge = Callable[[Taken], Review]
 
 @dataclass(frozen=True)
 class Watcher:
-    """Reads lists into the store. `since` is how far back a first start goes, in seconds."""
+    """
+    Reads lists into the store.
+
+    In seconds: `since` is how far back a first start goes, `settle` how long an
+    incomplete series is waited for, `keep` how long what is done is remembered.
+    """
 
     store: Store
     mirrors: Sequence[Mirror]
     scope: Scope
     since: float
     settle: float
+    keep: float
     clock: Callable[[], float]
     say: Say
 
@@ -61,6 +69,7 @@ class Watcher:
                 self.say(f'{mirror.name}: {error}')
                 failed = error
         self.store.settle(self.settle)
+        self.store.prune(self.keep)
         if failed is not None:
             raise failed
         return count
@@ -184,7 +193,7 @@ class Worker:
     def recover(self) -> None:
         """Take up again what a killed worker left; only where there is no other worker."""
         for series in self.store.begun():
-            self.store.give_back(series, 'the worker was killed', most=MOST_TRIES, wait=0)
+            self.store.put_back(series, killed=True, most=MOST_KILLS)
 
     def all(self) -> int:
         """Judge all that is due, one after the other; how many that were."""

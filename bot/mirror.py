@@ -237,7 +237,8 @@ def _mail(repo: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
         entry = commit.tree['m']
     except KeyError:
         return None  # a mail that was removed, and only its name is left
-    return bytes(repo[entry.id].data)
+    blob = repo[entry.id]
+    return bytes(blob.data) if isinstance(blob, pygit2.Blob) else None
 
 
 def _reason(error: requests.RequestException) -> str:

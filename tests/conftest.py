@@ -37,6 +37,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     monkeypatch.setenv('HOME', str(home))
     monkeypatch.setenv('XDG_CACHE_HOME', str(home / 'cache'))
     monkeypatch.setenv('XDG_CONFIG_HOME', str(home / 'config'))
+    monkeypatch.setenv('XDG_STATE_HOME', str(home / 'state'))
     monkeypatch.delenv('VMA_BOT_CONFIG', raising=False)
 
 

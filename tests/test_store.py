@@ -262,6 +262,15 @@ def test_what_was_interrupted_counts_for_nothing(store: Store) -> None:
     assert store.due() == [1]
 
 
+def test_what_kills_its_worker_every_time_is_parked(store: Store) -> None:
+    take_in(store, series('a', 1))
+    for _ in range(5):
+        assert only(store).state == 'pending'
+        assert store.take(1) is not None
+        store.put_back(1, killed=True, most=5)
+    assert (only(store).state, only(store).why) == ('parked', 'its worker died 5 times')
+
+
 def test_what_is_superseded_while_it_is_judged_is_still_kept(store: Store) -> None:
     take_in(store, series('a', 1))
     store.take(1)

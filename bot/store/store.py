@@ -353,7 +353,9 @@ class Store:
 
     def _pend(self, db: Connection, series: int, why: str) -> None:
         if db.execute(select(WORK.c.series).where(WORK.c.series == series)).first() is None:
-            db.execute(insert(WORK).values(series=series, tries=0, reason='', not_before=0))
+            db.execute(
+                insert(WORK).values(series=series, tries=0, kills=0, reason='', not_before=0)
+            )
         self._to(db, series, 'pending', why)
 
     def settle(self, seconds: float) -> int:
@@ -483,13 +485,30 @@ class Store:
             else:
                 self._to(db, series, 'pending', f'tried {work.tries} times: {reason}')
 
-    def put_back(self, series: int) -> None:
-        """Undo `take()`: it was interrupted, and nobody's fault."""
+    def put_back(self, series: int, *, killed: bool = False, most: int = 1) -> None:
+        """
+        Undo `take()`: it was interrupted, and nobody's fault.
+
+        `killed`: its worker came to no end of its own, which after `most` times
+        is taken for the series' doing.
+        """
         with self._engine.begin() as db:
-            row = db.execute(select(SERIES.c.state).where(SERIES.c.id == series)).first()
-            if row is not None and row.state == 'working':
-                work = WORK.c.series == series
-                db.execute(update(WORK).where(work).values(tries=WORK.c.tries - 1))
+            row = db.execute(
+                select(SERIES.c.state, WORK.c.kills)
+                .join(WORK, WORK.c.series == SERIES.c.id)
+                .where(SERIES.c.id == series)
+            ).first()
+            if row is None or row.state != 'working':
+                return
+            kills = row.kills + killed
+            db.execute(
+                update(WORK)
+                .where(WORK.c.series == series)
+                .values(tries=WORK.c.tries - 1, kills=kills)
+            )
+            if killed and kills >= most:
+                self._to(db, series, 'parked', f'its worker died {kills} times')
+            else:
                 self._to(db, series, 'pending', '')
 
     def begun(self) -> list[int]:
@@ -505,12 +524,12 @@ class Store:
     def rows(self, states: Sequence[str] = ()) -> Iterator[Row]:
         """Yield the series for `bot status`, the latest change first."""
         patches = (
-            select(PATCHES.c.series, func.count().label('count'))
+            select(PATCHES.c.series, func.count().label('there'))
             .group_by(PATCHES.c.series)
             .subquery()
         )
         wanted = (
-            select(SERIES, patches.c.count)
+            select(SERIES, patches.c.there)
             .join(patches, patches.c.series == SERIES.c.id, isouter=True)
             .order_by(SERIES.c.since.desc(), SERIES.c.id.desc())
         )
@@ -521,7 +540,7 @@ class Store:
         for row in found:
             yield Row(
                 row.id, row.list, row.title, row.name or row.author, row.revision,
-                f'{row.count or 0}/{row.of}', row.state, row.since, row.why,
+                f'{row.there or 0}/{row.of}', row.state, row.since, row.why,
             )  # fmt: skip
 
     def report(self, series: int) -> str | None:
@@ -534,7 +553,7 @@ class Store:
         oldest = self._now - keep
         done = ('reviewed', 'superseded', 'resent', 'skipped', 'incomplete', 'parked')
         with self._engine.begin() as db:
-            before = db.execute(select(func.count()).select_from(MAILS)).scalar() or 0
+            before = db.execute(select(func.count()).select_from(MAILS)).scalar_one()
             gone = select(SERIES.c.id).where(SERIES.c.state.in_(done), SERIES.c.since < oldest)
             for table in (FINDINGS, REVIEWS, WORK, PATCHES, NODES, MAILS):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
@@ -542,5 +561,5 @@ class Store:
             db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
             db.execute(delete(MAILS).where(lone))
-            after = db.execute(select(func.count()).select_from(MAILS)).scalar() or 0
+            after = db.execute(select(func.count()).select_from(MAILS)).scalar_one()
         return int(before - after)

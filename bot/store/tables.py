@@ -97,10 +97,14 @@ WORK = Table(
     METADATA,
     Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
     Column('tries', Integer, nullable=False),
+    Column('kills', Integer, nullable=False),
     Column('reason', Text, nullable=False),
     Column('not_before', BigInteger, nullable=False),
 )
-"""Series to be judged: states pending, working and parked."""
+"""
+Series to be judged (states pending, working and parked): how often that was tried, and how often
+its worker died of it, or was killed at it.
+"""
 
 REVIEWS = Table(
     'reviews',

@@ -71,6 +71,7 @@ def upgrade() -> None:
         'work',
         sa.Column('series', ID, sa.ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
         sa.Column('tries', sa.Integer, nullable=False),
+        sa.Column('kills', sa.Integer, nullable=False),
         sa.Column('reason', sa.Text, nullable=False),
         sa.Column('not_before', sa.BigInteger, nullable=False),
     )

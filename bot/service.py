@@ -1,0 +1,185 @@
+"""`bot watch`, `work`, `run` and `status`, put together from their parts."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.engine import make_url
+
+from bot.config import Config
+from bot.daemon import Watcher, Worker, alone
+from bot.mirror import Mirror
+from bot.model import Review
+from bot.plain import one_line
+from bot.session import Choice, Session
+from bot.store import Store, Taken
+from bot.store.database import opened
+
+LOOK = 5.0
+"""Seconds between looks for work, where nobody calls."""
+
+
+def say(text: str) -> None:
+    """Say what happens, on stderr."""
+    print(f'bot: {text}', file=sys.stderr, flush=True)
+
+
+@contextmanager
+def store_of(config: Config) -> Iterator[Store]:
+    """Open the configured database."""
+    store = Store(opened(config.url), time.time)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def watcher_of(config: Config, store: Store) -> Watcher:
+    """Put the watcher of all configured lists together."""
+    lore = config.lore
+    mirrors = [Mirror(lore.urls[0], name, config.mirror, lore.timeout) for name in lore.lists]
+    return Watcher(
+        store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, say
+    )
+
+
+def worker_of(config: Config, store: Store, choice: Choice) -> Worker:
+    """Put a worker together."""
+    session = Session(choice, config, quiet=True)
+
+    def judge(taken: Taken) -> Review:
+        return session.judge_mails(taken.mails, taken.msgid, taken.revision)
+
+    return Worker(store, judge, say)
+
+
+def watch(config: Config, *, once: bool) -> None:
+    """Read lists into the store."""
+    with store_of(config) as store:
+        watcher = watcher_of(config, store)
+        if once:
+            watcher.once()
+            return
+        watcher.loop(config.poll, _stopper())
+
+
+def work(config: Config, choice: Choice, *, once: bool) -> None:
+    """Judge what is pending: alone on SQLite, or one of many on PostgreSQL."""
+    with store_of(config) as store:
+        worker = worker_of(config, store, choice)
+        if _is_postgresql(config):
+            _work_by_queue(config, worker, once=once)
+            return
+        with alone(_lock(config)):
+            worker.recover()
+            if once:
+                worker.all()
+                return
+            worker.loop(LOOK, _interrupting())
+
+
+def run(config: Config, choice: Choice, *, once: bool) -> None:
+    """Watch and work in one process."""
+    with store_of(config) as store, alone(_lock(config)):
+        watcher, worker = watcher_of(config, store), worker_of(config, store, choice)
+        worker.recover()
+        if once:
+            watcher.once()
+            worker.all()
+            return
+        stop = threading.Event()
+        failed: list[BaseException] = []
+
+        def watching() -> None:
+            try:
+                watcher.loop(config.poll, stop.wait)
+            except BaseException as error:  # noqa: BLE001  # it is raised again, in the main thread
+                failed.append(error)
+                stop.set()
+
+        thread = threading.Thread(target=watching, name='watch')
+        thread.start()
+        try:
+            _interrupting()
+            worker.loop(LOOK, stop.wait)
+        finally:
+            stop.set()
+            thread.join()
+        if failed:
+            raise failed[0]
+
+
+def _work_by_queue(config: Config, worker: Worker, *, once: bool) -> None:
+    from bot.queue import Queue  # here: without PostgreSQL its packages need not be there
+
+    def judge(series: int) -> None:
+        worker.one(series)
+
+    def waiting() -> list[int]:
+        return [*worker.store.due(), *worker.store.begun()]
+
+    with Queue(config.url) as queue:
+        queue.defer(waiting())
+        queue.work(judge, waiting, wait=not once)
+
+
+def status(config: Config, *, as_json: bool) -> str:
+    """Return what `bot status` prints."""
+    with store_of(config) as store:
+        rows = list(store.rows())
+    if as_json:
+        return ''.join(f'{json.dumps(vars(row), ensure_ascii=False)}\n' for row in rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ('series', 'state', 'since', 'patches', 'title', 'why'):
+        table.add_column(column, no_wrap=column != 'why', overflow='ellipsis')
+    for row in rows:
+        title = one_line(row.title, 60) + (f' v{row.revision}' if row.revision > 1 else '')
+        since = datetime.fromtimestamp(row.since, UTC).strftime('%Y-%m-%d %H:%M')
+        table.add_row(str(row.series), row.state, since, row.patches, title, one_line(row.why, 200))
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not sys.stdout.isatty():
+        console = Console(width=200, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table if rows else 'nothing yet')
+    return ''.join(f'{line.rstrip()}\n' for line in captured.get().splitlines())
+
+
+def _is_postgresql(config: Config) -> bool:
+    return make_url(config.url).get_backend_name() == 'postgresql'
+
+
+def _lock(config: Config) -> Path:
+    """The lock of the one worker: beside the database."""
+    database = make_url(config.url).database
+    return Path(f'{database}.lock')
+
+
+def _stopper() -> Callable[[float], bool]:
+    """Return a wait that SIGTERM and ^C end: a step is finished, then it is over."""
+    stop = threading.Event()
+
+    def ask(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop.wait
+
+
+def _interrupting() -> Callable[[float], bool]:
+    """Return a wait; SIGTERM interrupts what is in hand, as ^C does, and it is put back."""
+
+    def ask(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, ask)
+    return threading.Event().wait

@@ -1,0 +1,210 @@
+"""
+What judging several series shares: rules, trees, a cage, an archive.
+
+From what a user names, or from mails that the store kept, to a `Review`.
+"""
+
+import contextlib
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+
+from bot import bases
+from bot.attest import Attester
+from bot.b4 import B4
+from bot.config import Config
+from bot.errors import BotError, ConfigError, SandboxError, UsageError
+from bot.harness import Workshop
+from bot.lore import Archive
+from bot.model import (
+    AppliedSeries,
+    DoesNotApply,
+    Failure,
+    Harness,
+    Incomplete,
+    Review,
+    Tree,
+)
+from bot.progress import Progress
+from bot.review import review
+from bot.rule import Rule
+from bot.sandbox import Cage
+from bot.series import parse_mail
+from bot.sources import Finder, Found
+from bot.tree import Quarantine
+
+ATTEST_SECONDS = 20.0
+"""For all the name look-ups of one series."""
+KERNEL_HAS = ('MAINTAINERS', 'Kbuild', 'mm', 'include')
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user chose of what is configured. None: what the configuration says."""
+
+    tree: str | None = None
+    base: str | None = None
+    rules: str | None = None
+    harness: str | None = None
+    jobs: int = 1
+    sandbox: bool = True
+    revision: int | None = None
+
+
+class Session:
+    """What the judging of several series shares."""
+
+    def __init__(self, choice: Choice, config: Config, *, quiet: bool = False) -> None:
+        self.choice = choice
+        self.config = config
+        every = all_rules(config)
+        self.known = [rule.id for rule in every]
+        self.rules = _rules(every, choice, config)
+        self.harnesses = harnesses(choice, config)
+        self.trees = trees(choice, config)
+        self.progress = Progress(quiet=quiet)
+        self.archive = Archive(config.lore, config.cache)
+        self.b4 = B4(config.b4)
+        attester = Attester(ATTEST_SECONDS, config.keyrings) if config.attest else None
+        self.finder = Finder(self.archive, self.b4, attester, choice.revision)
+        try:
+            self.cage: Cage | SandboxError = Cage(config.limits, open_=not choice.sandbox)
+        except SandboxError as error:
+            self.cage = error
+
+    def judge(self, source: str, stack: contextlib.ExitStack) -> Review:
+        """Review what `source` names; what it borrows lives as long as `stack`."""
+        try:
+            return self._judge(source, stack)
+        except (ConfigError, UsageError):
+            raise
+        except BotError as error:
+            return Review(None, failures=(Failure('input', str(error)),))
+
+    def judge_mails(self, mails: Sequence[bytes], msgid: str, revision: int) -> Review:
+        """
+        Review the series that `msgid` lies in, of mails that are all there is to know.
+
+        No archive is asked, but for prerequisites that the series names. Raises
+        `BotError` for what is our own fault.
+        """
+        thread = tuple(parse_mail(raw) for raw in mails)
+        found = Found(self.b4.series(thread, msgid, revision), thread)
+        with contextlib.ExitStack() as stack:
+            return self._found(found, self._places(stack), None)
+
+    def _judge(self, source: str, stack: contextlib.ExitStack) -> Review:
+        self.progress(f'looking for {source}')
+        places = self._places(stack)
+        found = self.finder.find(source, [(one.tree.name, one.quarantine) for one in places])
+        return self._found(found, places, source)
+
+    def _places(self, stack: contextlib.ExitStack) -> list[bases.Place]:
+        return [
+            bases.Place(
+                one,
+                stack.enter_context(Quarantine(Path(one.path), self.config.cache, self.progress)),
+            )
+            for one in self.trees
+        ]
+
+    def _found(self, found: Found, places: list[bases.Place], source: str | None) -> Review:
+        if isinstance(found.series, Incomplete):
+            return Review(found.series)
+        series = found.series
+        applied: AppliedSeries | DoesNotApply
+        if found.applied is not None:
+            left = (source or '').partition('..')[0]
+            named = left if re.fullmatch(r'[\w./-]+', left) else None
+            applied = bases.vouched(found.applied, places[0], named)
+        else:
+            needed = bases.prerequisites(series, self.archive, self.b4, self.progress)
+            guess = bases.guess_with(self.b4, series, found.thread)
+            applied = bases.choose(series, places, self.choice.base, needed, guess, self.progress)
+        of = len(series.patches)
+        workshop = (
+            self.cage
+            if isinstance(self.cage, SandboxError)
+            else Workshop(
+                self.cage,
+                self.config.cache,
+                self.choice.jobs,
+                self.config.cache_size,
+                lambda event: self.progress.build(event, of),
+            )
+        )
+        return review(
+            applied, self.rules, self.harnesses, workshop, self.progress,
+            self.config.ignores, self.known,
+        )  # fmt: skip
+
+
+def _rules(every: list[Rule], choice: Choice, config: Config) -> list[Rule]:
+    known = [rule.id for rule in every]
+    for rule in config.disabled:
+        if rule not in known:
+            raise ConfigError(f'{config.path}: [rules] disable: there is no rule "{rule}"')
+    for one in config.ignores:
+        if one.rule not in known:
+            raise ConfigError(f'{config.path}: [[ignore]]: there is no rule "{one.rule}"')
+    chosen = [rule for rule in every if rule.id not in config.disabled]
+    if choice.rules is None:
+        return [rule for rule in chosen if not rule.on_request]
+    globs = choice.rules.split(',')
+    for glob in globs:
+        if not fnmatch.filter(known, glob):
+            raise UsageError(f'--rules: there is no rule "{glob}"; there are {", ".join(known)}')
+    return [rule for rule in every if any(fnmatch.fnmatch(rule.id, glob) for glob in globs)]
+
+
+def all_rules(config: Config) -> list[Rule]:
+    """Return the shipped rules and those of the configured folders, by id."""
+    from rules import ALL, load_folder  # here, so that one that does not load is an error
+
+    found = {rule.id: rule for rule in ALL}
+    for folder in config.rule_paths:
+        if not folder.is_dir():
+            raise ConfigError(f'{config.path}: [rules] paths: {folder} is no folder')
+        for rule in load_folder(str(folder)):
+            if rule.id in found:
+                raise ConfigError(f'{folder}: there is a rule "{rule.id}" already')
+            found[rule.id] = rule
+    return [found[name] for name in sorted(found)]
+
+
+def harnesses(choice: Choice, config: Config) -> list[Harness]:
+    """Return the harnesses to build: all of them, or those that were chosen."""
+    if choice.harness is None:
+        return list(config.harnesses)
+    if choice.harness == 'none':
+        return []
+    known = {harness.name: harness for harness in config.harnesses}
+    for name in choice.harness.split(','):
+        if name not in known:
+            raise UsageError(f'--harness: no harness "{name}"; there are {", ".join(known)}, none')
+    return [known[name] for name in choice.harness.split(',')]
+
+
+def trees(choice: Choice, config: Config) -> list[Tree]:
+    """--tree (a path, or a configured name), else the configured ones, else where one stands."""
+    if choice.tree is not None:
+        named = [one for one in config.trees if one.name == choice.tree]
+        return named or [Tree(choice.tree, choice.tree)]
+    if config.trees:
+        return list(config.trees)
+    found = pygit2.discover_repository(str(Path.cwd()))
+    if found is not None and _is_kernel(found):
+        return [Tree(Path.cwd().name, str(Path.cwd()))]
+    raise UsageError('no kernel tree: name one with --tree PATH, or as [[tree]] in config.toml')
+
+
+def _is_kernel(repository: str) -> bool:
+    try:
+        head = pygit2.Repository(repository).revparse_single('HEAD').peel(pygit2.Tree)
+    except (KeyError, ValueError, pygit2.GitError):
+        return False
+    return all(name in head for name in KERNEL_HAS)

@@ -9,6 +9,7 @@ what has no job gets one.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import procrastinate
 from procrastinate import exceptions
@@ -93,7 +94,9 @@ def _declare(app: procrastinate.App, judge: Judge, waiting: Waiting) -> None:
                 await _configured(app.tasks[TASK], one).defer_async(series=one)
 
 
-def _configured(task: procrastinate.tasks.Task, series: int) -> procrastinate.jobs.JobDeferrer:
+def _configured(
+    task: 'procrastinate.tasks.Task[..., Any, Any]', series: int
+) -> procrastinate.jobs.JobDeferrer:
     # The one lock keeps a series from having two jobs, the other from being judged twice at once.
     name = f'series-{series}'
     return task.configure(queue=QUEUE, lock=name, queueing_lock=name)

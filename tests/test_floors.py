@@ -38,6 +38,7 @@ FLOORS = {
         'diagnose',
         'plain',
         'suppress',
+        'assembly',
     ),
     0: ('model', 'errors', '__init__'),
 }

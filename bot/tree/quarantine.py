@@ -14,9 +14,9 @@ from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Patch, S
 from bot.scratch import scratch
 from bot.tree.fallback import Changes, apply_by_git
 from bot.tree.hunks import hunks_of
+from bot.tree.lexicon import Lexicon
 from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
 from bot.tree.source import Source
-from bot.tree.words import Lexicon
 
 DEEPEST = 100
 """Folders in a path. Linux 7.3 has ten at most."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pygit2
 
 from bot.errors import TreeError
-from bot.tree.words import Lexicon, identifiers, left_out, near
+from bot.tree.lexicon import Lexicon
+from bot.tree.words import identifiers, left_out, near
 
 FOLDER = pygit2.GIT_FILEMODE_TREE
 SUBMODULE = pygit2.GIT_FILEMODE_COMMIT
@@ -38,6 +39,7 @@ class GitSnapshot:
         self._objects = objects
         self._ground = ground or tree
         self._lexicon = lexicon
+        self._alike: dict[str, tuple[str, ...]] = {}
         self.id = tree
 
     def read(self, path: str) -> bytes | None:
@@ -81,9 +83,12 @@ class GitSnapshot:
 
     def near(self, word: str) -> tuple[str, ...]:
         """Return up to five identifiers within two edits of `word`, nearest first."""
-        sought = word.encode('ascii', 'replace')
-        words = self._lexicon.of(self._ground) if self._lexicon is not None else None
-        return tuple(one.decode() for one in near(sought, words, self._fresh))
+        if word not in self._alike:
+            sought = word.encode('ascii', 'replace')
+            words = self._lexicon.of(self._ground) if self._lexicon is not None else None
+            found = near(sought, words, self._fresh)
+            self._alike[word] = tuple(one.decode() for one in found)
+        return self._alike[word]
 
     @cached_property
     def _fresh(self) -> set[bytes]:

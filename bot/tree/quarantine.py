@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Patch, S
 from bot.scratch import scratch
 from bot.tree.fallback import Changes, apply_by_git
 from bot.tree.hunks import hunks_of
+from bot.tree.lexicon import Lexicon
 from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
 from bot.tree.source import Source
 
@@ -25,12 +26,21 @@ class Quarantine:
     """
     A temporary bare repository that borrows a user's objects; use as a context.
 
+    The index of its words is kept below `cache`; `tell` hears when one is made.
     Raises `TreeError` where `path` holds no repository that can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        cache: Path | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.source = Source(path)
         self.path = path
+        self._cache = cache
+        self._tell = tell
+        self._ground: pygit2.Oid | None = None
 
     def __enter__(self) -> 'Quarantine':
         self._scratch = contextlib.ExitStack()
@@ -39,9 +49,13 @@ class Quarantine:
         self._borrow(self.dir / 'git')
         self.repo = pygit2.Repository(str(self.dir / 'git'))
         self._objects = Objects(self.repo, self.path, partial=self.source.partial)
+        self._lexicon = Lexicon(
+            self.dir / 'git', self.dir, self._cache, self._tell, partial=self.source.partial
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._lexicon.close()
         self.repo.free()
         self._scratch.close()
 
@@ -54,11 +68,20 @@ class Quarantine:
 
     def at(self, commit: str) -> GitSnapshot:
         """Return a view of a commit's tree."""
-        return self.snapshot(self._tree_of(commit))
+        tree = self._tree_of(commit)
+        self._lexicon.name(tree, commit[:12])
+        return self.snapshot(tree, tree)
 
-    def snapshot(self, tree: pygit2.Oid) -> GitSnapshot:
-        """Return a view of a tree."""
-        return GitSnapshot(self._objects, tree)
+    def snapshot(self, tree: pygit2.Oid, ground: pygit2.Oid | None = None) -> GitSnapshot:
+        """
+        Return a view of a tree.
+
+        `ground` is the one whose words are indexed for it, else the first that
+        was asked for without: the others are made from that.
+        """
+        if ground is None:
+            ground = self._ground = self._ground or tree
+        return GitSnapshot(self._objects, tree, ground, self._lexicon)
 
     def apply(
         self, series: Series, base: Base, on_top: Sequence[Patch] = ()
@@ -70,6 +93,7 @@ class Quarantine:
         steps of the result.
         """
         before = ground = self._tree_of(base.commit)
+        self._lexicon.name(ground, base.ref)
         for patch in on_top:
             try:
                 after = self._apply(before, patch)[0]
@@ -88,10 +112,10 @@ class Quarantine:
                 return DoesNotApply(
                     series, base, patch.n, str(error), error.path, error.line, tuple(steps)
                 )
-            pre, post = self.snapshot(before), self.snapshot(tree)
+            pre, post = self.snapshot(before, ground), self.snapshot(tree, ground)
             steps.append(Step(patch.n, pre, post, files, str(tree), how))
             before = tree
-        return AppliedSeries(series, base, tuple(steps), self.snapshot(ground))
+        return AppliedSeries(series, base, tuple(steps), self.snapshot(ground, ground))
 
     def worktree(self, refs: Mapping[str, str]) -> Path:
         """Return an empty work tree of a repository of ours that has `refs` (for b4's guess)."""

@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pygit2
 
 from bot.errors import TreeError
+from bot.tree.lexicon import Lexicon
+from bot.tree.words import identifiers, left_out, near
 
 FOLDER = pygit2.GIT_FILEMODE_TREE
 SUBMODULE = pygit2.GIT_FILEMODE_COMMIT
@@ -19,10 +22,24 @@ Folder = dict[str, tuple[int, pygit2.Oid]]
 
 
 class GitSnapshot:
-    """A `Snapshot` of one tree object."""
+    """
+    A `Snapshot` of one tree object.
 
-    def __init__(self, objects: 'Objects', tree: pygit2.Oid) -> None:
+    `ground` is the tree whose words are indexed: this one's base, which lies
+    in the repository; without it nothing is known of words.
+    """
+
+    def __init__(
+        self,
+        objects: 'Objects',
+        tree: pygit2.Oid,
+        ground: pygit2.Oid | None = None,
+        lexicon: Lexicon | None = None,
+    ) -> None:
         self._objects = objects
+        self._ground = ground or tree
+        self._lexicon = lexicon
+        self._alike: dict[str, tuple[str, ...]] = {}
         self.id = tree
 
     def read(self, path: str) -> bytes | None:
@@ -51,12 +68,47 @@ class GitSnapshot:
             yield path
 
     def knows(self, word: str) -> bool:
-        """Whether a C identifier stands anywhere in the tree."""
-        raise NotImplementedError
+        """
+        Whether a C identifier stands anywhere in the tree, or in its base.
+
+        Written `folio_test_##` or `##_locked`: whether a macro there pastes it
+        to its argument. True where it can't be said: of words that are in no
+        index (`left_out()`), and in a partial clone.
+        """
+        sought = word.encode('ascii', 'replace')
+        if left_out(sought) or sought in self._fresh:
+            return True
+        words = self._lexicon.of(self._ground) if self._lexicon is not None else None
+        return words is None or sought in words
 
     def near(self, word: str) -> tuple[str, ...]:
-        """Return the identifiers of the tree within two edits of `word`, nearest first."""
-        raise NotImplementedError
+        """Return up to five identifiers within two edits of `word`, nearest first."""
+        if word not in self._alike:
+            sought = word.encode('ascii', 'replace')
+            words = self._lexicon.of(self._ground) if self._lexicon is not None else None
+            found = near(sought, words, self._fresh)
+            self._alike[word] = tuple(one.decode() for one in found)
+        return self._alike[word]
+
+    @cached_property
+    def _fresh(self) -> set[bytes]:
+        """The words of the files that are not as in the base."""
+        changed = self._changed(self._ground, self.id)
+        return {word for blob in changed for word in self._objects.words(blob)}
+
+    def _changed(self, old: pygit2.Oid | None, new: pygit2.Oid) -> Iterator[pygit2.Oid]:
+        """Yield the blobs below the folder `new` that are not as below `old`."""
+        if old == new:
+            return
+        before = self._objects.folder(old) if old is not None else {}
+        for name, (mode, oid) in self._objects.folder(new).items():
+            there = before.get(name)
+            if there is not None and there[1] == oid:
+                continue
+            if mode == FOLDER:
+                yield from self._changed(there[1] if there and there[0] == FOLDER else None, oid)
+            elif mode not in (SUBMODULE, LINK):
+                yield oid
 
     def files(self, prefix: str) -> Iterator[tuple[str, int, pygit2.Oid]]:
         """Yield (path, mode, object id) of all files below `prefix`, or of that file."""
@@ -91,6 +143,7 @@ class Objects:
         self._partial = partial
         self._folders: dict[pygit2.Oid, Folder] = {}
         self._blobs: dict[pygit2.Oid, bytes] = {}
+        self._words: dict[pygit2.Oid, set[bytes]] = {}
         self._held = 0
 
     def folder(self, oid: pygit2.Oid) -> Folder:
@@ -113,6 +166,12 @@ class Objects:
             return held
         found = self._get(oid)
         return found.data if isinstance(found, pygit2.Blob) else b''
+
+    def words(self, oid: pygit2.Oid) -> set[bytes]:
+        """Return the identifiers of a blob."""
+        if oid not in self._words:
+            self._words[oid] = identifiers(self.blob(oid))
+        return self._words[oid]
 
     def add_blob(self, content: bytes) -> pygit2.Oid:
         """Keep a blob; its id."""

@@ -10,9 +10,7 @@ from tests.kernel.seed import Commit, Seed
 MEMBLOCK = 'mm/memblock.c'
 
 
-def test_memblock_is_built_where_a_patch_touches_it(
-    bot: Bot, kernel: Path, tmp_path: Path
-) -> None:
+def test_memblock_is_built_where_a_patch_touches_it(bot: Bot, kernel: Path, tmp_path: Path) -> None:
     repo = Repo(kernel, existing=True)
     text = repo.git('cat-file', 'blob', f'HEAD:{MEMBLOCK}').decode('latin-1')
     spaced = f'{text}\n/* the end */\n'

@@ -8,7 +8,7 @@ DEMO = build/demo
 PYTEST = $(PY) -m pytest
 export KERNEL
 
-.PHONY: help demo test test-fast test-kernels check format lint types kernel bench docs torture clean
+.PHONY: help demo test test-fast test-kernels check format lint types kernel bench evaluate docs torture clean
 
 help:
 	@echo 'make demo          the bot on its sample kernel and series'
@@ -18,6 +18,7 @@ help:
 	@echo 'make check         format, lint, types, tests'
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
 	@echo 'make bench         speed, as ratios'
+	@echo 'make evaluate      what the rules find of planted mistakes, and say of harmless patches'
 	@echo 'make docs          docs/rules.md, from the rules'
 	@echo 'make torture       series stream in while watcher and workers are killed (SEED=S repeats)'
 
@@ -59,6 +60,10 @@ kernel: $(READY)
 bench: $(READY)
 	@test -n "$(KERNEL)" || $(PY) -m tests.kernel.debian
 	$(PY) -m tests.bench
+
+evaluate: $(READY)
+	@$(PY) -m tests.kernel.debian --newest 2
+	$(PY) -m tests.evaluate
 
 docs: $(READY)
 	@$(BOT) rules explain --markdown >docs/rules.md

@@ -7,15 +7,27 @@ when their tokens are: comments, storage words and attributes do not count.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from bot.csyntax import Definition, parse
 from bot.model import Snapshot, Step
 
+TESTS = 'tools/testing/vma/'
 COPIES = 'tools/testing/vma/include/dup.h'
+STUBS = 'tools/testing/vma/include/stubs.h'
+CUSTOM = 'tools/testing/vma/include/custom.h'
 # Where an original may be defined.
 ORIGINALS = ('include/linux', 'mm')
 LISTED = re.compile(r'(include/linux/[^/]*\.h|mm/[^/]*\.[ch])\Z')
+# Where what the copies stand for may come from besides: architecture, uapi, core code.
+WIDER = (
+    'include/linux', 'include/asm-generic', 'include/uapi/linux', 'include/uapi/asm-generic',
+    'include/vdso', 'arch/x86/include', 'kernel', 'lib', 'fs', 'security', 'tools/include',
+)  # fmt: skip
+WIDER_LISTED = re.compile(r'(?:include|arch/x86/include|tools/include)/.*\.h\Z|\w+/[^/]*\.[ch]\Z')
+WORD = re.compile(rb'\b[A-Za-z_]\w*')
+NO_CODE = re.compile(rb'/\*(?:.*?\*/|.*)|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
+FEW = 20
 COPIED_KINDS = ('function', 'struct', 'union', 'enum', 'typedef', 'macro')
 
 Key = tuple[str, str]
@@ -48,14 +60,17 @@ def originals(tree: Snapshot, wanted: Iterable[Key]) -> dict[Key, list[tuple[str
     found: dict[Key, list[tuple[str, Definition]]] = {one: [] for one in keys}
     if not keys:
         return found
-    names = b'|'.join(sorted({re.escape(name.encode()) for _, name in keys}))
-    mentions = re.compile(rb'\b(?:' + names + rb')\b')
+    names = sorted({name.encode() for _, name in keys})
+    mentions = re.compile(rb'\b(?:' + b'|'.join(map(re.escape, names)) + rb')\b')
     for folder in ORIGINALS:
         for path in tree.list(folder):
             if not LISTED.match(path):
                 continue
             text = tree.read(path)
-            if text is None or not mentions.search(text):
+            # A search for one string is far quicker than one for a pattern.
+            if text is None or (len(names) < FEW and not any(name in text for name in names)):
+                continue
+            if not mentions.search(text):
                 continue
             for definition in definitions(text):
                 if key(definition) in keys:
@@ -63,9 +78,57 @@ def originals(tree: Snapshot, wanted: Iterable[Key]) -> dict[Key, list[tuple[str
     return found
 
 
+def in_code(tree: Snapshot, names: Iterable[str], paths: Iterable[str]) -> set[str]:
+    """Return which of `names` stand in the code of one of `paths`, comments left out."""
+    wanted = {name.encode() for name in names}
+    found: set[bytes] = set()
+    for path in dict.fromkeys(paths):
+        left = wanted - found
+        if not left:
+            break
+        text = tree.read(path) or b''
+        if any(name in text for name in left):
+            found |= left.intersection(WORD.findall(NO_CODE.sub(b' ', text)))
+    return {name.decode() for name in found}
+
+
+def nearest(tree: Snapshot) -> Iterator[str]:
+    """Yield the files that may hold an original."""
+    for folder in ORIGINALS:
+        yield from (path for path in tree.list(folder) if LISTED.match(path))
+
+
+def core(tree: Snapshot) -> Iterator[str]:
+    """Yield the files that what the tests copy or stub may come from, the nearest first."""
+    yield from nearest(tree)
+    for folder in WIDER:
+        yield from (path for path in tree.list(folder) if WIDER_LISTED.match(path))
+
+
+def is_kernel_code(path: str) -> bool:
+    """Whether a file is C of the kernel itself."""
+    return path.endswith(('.c', '.h')) and not path.startswith(('tools/', 'Documentation/'))
+
+
+def names_in_tests(tree: Snapshot) -> set[str]:
+    """Return the names that the headers of the tests define or declare."""
+    return {
+        found.name
+        for path in tree.list(TESTS.rstrip('/'))
+        if path.endswith('.h')
+        for found in parse(tree.read(path) or b'').definitions
+    }
+
+
 def same(definition: Definition, others: Iterable[Definition]) -> bool:
     """Whether one of `others` says the same."""
     return any(definition.tokens == other.tokens for other in others)
+
+
+def alike(definition: Definition, others: Iterable[Definition]) -> list[Definition]:
+    """Return those of `others` that stand under the same `#if` as `definition`; else all."""
+    every = list(others)
+    return [other for other in every if other.context == definition.context] or every
 
 
 def is_original(path: str) -> bool:

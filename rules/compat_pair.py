@@ -150,17 +150,18 @@ def _of_function(function: Function, text: bytes, path: str) -> Iterator[Fault]:
     flow = flow_of(function)
     if flow is None:
         return
-    for desc in descs:
-        yield from _Protocol(flow, desc.name, function.name).faults()
+    names = tuple(desc.name for desc in descs)
+    for name in names:
+        yield from _Protocol(flow, name, names).faults()
 
 
 class _Protocol:
     """The protocol over one descriptor's life in a function."""
 
-    def __init__(self, flow: Flow, desc: str, function: str) -> None:
+    def __init__(self, flow: Flow, desc: str, names: tuple[str, ...]) -> None:
         self.flow = flow
         self.desc = desc
-        self.function = function
+        self.others = tuple(f'&{name}' for name in names if name != desc)
         self.own = re.compile(rf'(?<![\w.>])&?\s*{re.escape(desc)}(?!\w)')
         self.found: dict[tuple[str, int], Fault] = {}
         self.relevant = any(
@@ -187,6 +188,8 @@ class _Protocol:
         for call in self._calls(point):
             if call.name in HELPERS - {SET} and self._takes(call):
                 yield from self._completing(call, state)
+            elif call.name == COMPLETE and state.phase in ('called', 'good'):
+                yield from self._elsewhere(call)
             elif self._is_hook(call):
                 yield from self._hooking(call, state)
         if state.phase == 'unset' and self._uses(point):
@@ -228,6 +231,16 @@ class _Protocol:
                 'other-vma', 4, call.line,
                 f'fills {self.desc} from {state.vma}, and completes {given}',
                 f'{COMPLETE}() wants the VMA that the descriptor came from.',
+            )  # fmt: skip
+
+    def _elsewhere(self, call: Call) -> Iterator[Fault]:
+        """Another descriptor of the function has a protocol of its own."""
+        given = call.arguments[0].replace(' ', '') if call.arguments else ''
+        if given and given not in self.others:
+            yield Fault(
+                'other-desc', 4, call.line,
+                f'gives the hook {self.desc}, and completes {given.lstrip("&")}',
+                f'{COMPLETE}() wants the descriptor that the hook got.',
             )  # fmt: skip
 
     def _hooking(self, call: Call, state: State) -> Iterator[Fault]:
@@ -460,6 +473,7 @@ RULE = Rule(
         _bad('__compat_vma_mmap(&desc, vma)', '__compat_vma_mmap(&desc, other)'),
         _bad('__compat_vma_mmap(&desc, vma)', '__compat_vma_mmap(&two, vma)', TWO),
         _bad('prepare(ex, &desc)', 'prepare(ex, &two)', TWO),
+        _bad('__compat_vma_mmap(&desc, vma)', '__compat_vma_mmap(ex->desc, vma)'),
         _bad(
             'return __compat_vma_mmap(&desc, vma);', '__compat_vma_mmap(&desc, vma);\n	return 0;'
         ),

@@ -10,24 +10,26 @@ and has not at the end of the series. Silent about quotes that were shortened
 or out of date already, and about comments and white space.
 """
 
+import operator
 import re
 from collections.abc import Iterator
 
-from bot.csyntax import Definition, changed_line, parse, tokens
+from bot.csyntax import Definition, changed_line, introduced, parse, tokens
 from bot.model import Evidence, Hit, Severity, Snapshot, Step, Subject
 from bot.rule import Case, Edit, Rule
 
 QUOTE = re.compile(rb'^([ \t]+)struct (\w+) \{', re.M)
+TOKENS = operator.attrgetter('tokens')
 
 
 def check(subject: Subject) -> Iterator[Hit]:
     last = subject.steps[-1].post if subject.steps else None
     for step in subject.steps:
-        changed = dict(_changed(step))
+        changed = list(_changed(step))
         if not changed or last is None:
             continue
-        for document, name, line, words, text in _quotes(step.pre, {key[1] for key in changed}):
-            for (path, struct), (before, after) in changed.items():
+        for document, name, line, words, text in _quotes(step.pre, {key[1] for key, _ in changed}):
+            for (path, struct), (before, after) in changed:
                 if struct != name or words != before.tokens:
                     continue
                 now = parse(last.read(path) or b'').named(name, 'struct')
@@ -58,19 +60,32 @@ def _changed(step: Step) -> Iterator[tuple[tuple[str, str], tuple[Definition, De
         pre, post = step.pre.read(diff.old_path), step.post.read(diff.new_path)
         if pre is None or post is None or b'struct' not in pre:
             continue
-        old = {found.name: found for found in parse(pre).definitions if found.kind == 'struct'}
-        for found in parse(post).definitions:
-            before = old.get(found.name)
-            if found.kind == 'struct' and before and before.tokens != found.tokens:
-                yield (diff.new_path, found.name), (before, found)
+        old, now = _structs(pre), _structs(post)
+        for name in sorted(old.keys() & now.keys()):
+            # Of several under `#if` each may be the one that is shown.
+            gone = introduced(now[name], old[name], TOKENS)
+            new = introduced(old[name], now[name], TOKENS)
+            for before, found in zip(gone, new, strict=False):
+                yield (diff.new_path, name), (before, found)
+
+
+def _structs(text: bytes) -> dict[str, list[Definition]]:
+    grouped: dict[str, list[Definition]] = {}
+    for found in parse(text).definitions:
+        if found.kind == 'struct':
+            grouped.setdefault(found.name, []).append(found)
+    return grouped
 
 
 def _quotes(
     tree: Snapshot, names: set[str]
 ) -> Iterator[tuple[str, str, int, tuple[str, ...], str]]:
+    shown = [f'struct {name} {{'.encode() for name in sorted(names)]
     for path in tree.list('Documentation'):
         if path.endswith(('.rst', '.txt')) and '/translations/' not in path:
-            yield from _quotes_in(path, tree.read(path), names)
+            text = tree.read(path) or b''
+            if any(one in text for one in shown):
+                yield from _quotes_in(path, text, names)
 
 
 def _quotes_in(
@@ -105,6 +120,7 @@ QUOTED = """Ranges
 
 The end.
 """
+TWO = f'#ifdef CONFIG_RANGE\n{STRUCT}#else\nstruct range {{}};\n#endif\n'
 SHORT = QUOTED.replace('        int flags;\n', '        ...\n')
 
 RULE = Rule(
@@ -123,8 +139,16 @@ RULE = Rule(
             (Edit({HEADER: CHANGED, DOCUMENT: QUOTED + 'Another word.\n'}),),
             expect=(1,),
         ),
+        # Shown is the first of two.
+        Case(
+            {HEADER: TWO, DOCUMENT: QUOTED},
+            (Edit({HEADER: TWO.replace('const ', '')}),),
+            expect=(1,),
+        ),
     ),
     good=(
+        Case({HEADER: TWO, DOCUMENT: QUOTED}, (Edit({HEADER: TWO.replace('{}', '{ int x; }')}),)),
+        Case({HEADER: TWO, DOCUMENT: QUOTED}, (Edit({HEADER: 'int x;\n' + TWO}),)),
         Case(
             {HEADER: STRUCT, DOCUMENT: QUOTED},
             (Edit({HEADER: CHANGED, DOCUMENT: QUOTED.replace('const ', '')}),),

@@ -29,20 +29,24 @@ def check(subject: Subject) -> Iterator[Hit]:
         known = copies.by_key(before)
         edited = [copy for copy in after if not copies.same(copy, known.get(copies.key(copy), []))]
         wanted = {copies.key(copy) for copy in edited}
-        kernel_before = copies.originals(step.pre, wanted)
         kernel_after = copies.originals(step.post, wanted)
-        kernel_last = copies.originals(subject.steps[-1].post, wanted)
+        kernel_before = kernel_last = kernel_after
+        if any(copies.is_original(diff.path) for diff in step.files):
+            kernel_before = copies.originals(step.pre, wanted)
+        if step is not subject.steps[-1]:
+            kernel_last = copies.originals(subject.steps[-1].post, wanted)
         last = copies.by_key(copies.definitions(subject.steps[-1].post.read(copies.COPIES)))
         for copy in edited:
             key = copies.key(copy)
             originals = kernel_last[key]
             if not originals or copies.same(copy, _of(kernel_after[key])):
                 continue
-            if any(copies.same(one, _of(originals)) for one in last.get(key, [])):
+            at_last = copies.alike(copy, last.get(key, []))
+            if any(copies.same(one, _of(originals)) for one in at_last):
                 continue
             if copies.only_const(copy, _of(originals)):
                 continue
-            old = known.get(key, [])
+            old = copies.alike(copy, known.get(key, []))
             was_same = any(copies.same(copy_, _of(kernel_before[key])) for copy_ in old)
             if old and not was_same:
                 continue
@@ -108,6 +112,7 @@ ORIGINAL = 'int span(struct range *r)\n{\n\treturn r->end - r->start;\n}\n'
 OTHER = 'static inline int span(struct range *r)\n{\n\treturn 1;\n}\n'
 COPY = 'static inline ' + ORIGINAL
 STRUCT = 'struct range {\n\tunsigned long start, end;\n\tint flags;\n};\n'
+EITHER = '#ifdef CONFIG_64BIT\n#define BIT 12\n#else\n#define BIT 0\n#endif\n'
 
 RULE = Rule(
     id='vma-test-copy',
@@ -126,8 +131,19 @@ RULE = Rule(
             (Edit({copies.COPIES: '#define SHIFT 13\n'}),),
             expect=(1,),
         ),
+        # One of two under `#if`, of which the other stays the same.
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER},
+            (Edit({copies.COPIES: EITHER.replace('12', '13')}),),
+            expect=(1,),
+        ),
     ),
     good=(
+        # The other one differed, and still does.
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER.replace('12', '14')},
+            (Edit({copies.COPIES: EITHER.replace('12', '13')}),),
+        ),
         Case({UTIL: ORIGINAL, copies.COPIES: '\n'}, (Edit({copies.COPIES: COPY}),)),
         # A stand-in before, a stand-in after.
         Case({UTIL: ORIGINAL, copies.COPIES: OTHER}, (Edit({copies.COPIES: '\n' + OTHER}),)),

@@ -51,9 +51,9 @@ def _file(
             if not copies.same(copy, pre.get(key, [])) or copies.same(copy, originals):
                 continue
             left = [found for found in after.get(key, []) if found.tokens == copy.tokens]
-            if not left or _closed_later(subject, path, key) or copies.only_const(copy, originals):
+            if not left or _closed_later(subject, path, copy) or copies.only_const(copy, originals):
                 continue
-            changed = _differing(copy, originals)
+            changed = _differing(copy, originals, pre[key])
             where = changed_line(step, path, changed.start, changed.end)
             if where is None:
                 continue
@@ -70,19 +70,22 @@ def _file(
             )
 
 
-def _closed_later(subject: Subject, path: str, key: copies.Key) -> bool:
+def _closed_later(subject: Subject, path: str, copy: Definition) -> bool:
     """Whether copy and original are the same again at the end of the series."""
-    last = subject.steps[-1].post
+    last, key = subject.steps[-1].post, copies.key(copy)
     there = copies.by_key(copies.definitions(last.read(copies.COPIES))).get(key, [])
     originals = copies.by_key(copies.definitions(last.read(path))).get(key, [])
     if not there or not originals:
         return True  # removed or moved: not drift
-    return any(copies.same(copy, originals) for copy in there)
+    return any(copies.same(one, originals) for one in copies.alike(copy, there))
 
 
-def _differing(copy: Definition, originals: list[Definition]) -> Definition:
-    """Of several definitions under `#if`, take the one most like the copy's context."""
-    return next((found for found in originals if found.context == copy.context), originals[0])
+def _differing(
+    copy: Definition, originals: list[Definition], before: list[Definition]
+) -> Definition:
+    """Of several definitions under `#if`, take one that changed, best in the copy's context."""
+    new = [found for found in originals if not copies.same(found, before)] or originals
+    return copies.alike(copy, new)[0]
 
 
 UTIL, HEADER = 'mm/util.c', 'include/linux/mm.h'
@@ -92,6 +95,7 @@ COPY = 'static inline ' + OLD
 TREE = {UTIL: OLD, copies.COPIES: COPY}
 STRUCT = 'struct range {\n\tunsigned long start, end;\n};\n'
 LONGER = 'struct range {\n\tunsigned long start, end, flags;\n};\n'
+EITHER = '#ifdef CONFIG_64BIT\n#define BIT 12\n#else\n#define BIT 0\n#endif\n'
 
 RULE = Rule(
     id='vma-test-drift',
@@ -99,6 +103,18 @@ RULE = Rule(
     check=check,
     bad=(
         Case(TREE, (Edit({UTIL: NEW}),), expect=(1,)),
+        # The second of two under `#if`; the copy has no condition.
+        Case(
+            {HEADER: EITHER, copies.COPIES: '#define BIT 0\n'},
+            (Edit({HEADER: EITHER.replace('0', '1')}),),
+            expect=(1,),
+        ),
+        # One of two under `#if`, of which the other stays the same.
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER},
+            (Edit({HEADER: EITHER.replace('12', '13')}),),
+            expect=(1,),
+        ),
         Case({HEADER: STRUCT, copies.COPIES: STRUCT}, (Edit({HEADER: LONGER}),), expect=(1,)),
         Case(
             {HEADER: '#define SHIFT 12\n', copies.COPIES: '#define SHIFT\t12\n'},
@@ -129,6 +145,11 @@ RULE = Rule(
                 copies.COPIES: 'struct vm_area_desc {\n\tstruct file *const file;\n};\n',
             },
             (Edit({HEADER: 'struct vm_area_desc {\n\tstruct file *file;\n};\n'}),),
+        ),
+        # The condition is spelt differently, the values stay.
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER},
+            (Edit({HEADER: EITHER.replace('ifdef CONFIG_64BIT', 'if defined(CONFIG_64BIT)')}),),
         ),
         # Moved as it is.
         Case(TREE, (Edit({UTIL: '\n\n' + OLD}),)),

@@ -50,6 +50,7 @@ def test_comments_strings_and_macros_are_not_masked() -> None:
         (b'union u {\n\tint a;\n};\n', 'union', 'u'),
         (b'enum e { A, B };\n', 'enum', 'e'),
         (b'enum { A, B };\n', 'enum', 'A'),
+        (b'enum e {\n\tBIT(A, 1), /* a */\n\tBIT(B, 2),\n};\n', 'enum', 'e'),
         (b'typedef struct {\n\tint a;\n} t;\n', 'typedef', 't'),
         (b'#define M 1\n', 'macro', 'M'),
         (b'#define M(x) \\\n\tdo { x; } while (0)\n', 'macro', 'M'),

@@ -113,11 +113,14 @@ class Flow:
 
 
 def flow_of(function: Function) -> Flow | None:
-    """Return a function's flow, None where a part of it could not be read."""
+    """Return a function's flow, None where a part of it could not be read, or nests too deep."""
     if not function.clean:
         return None
     builder = _Builder(function.guards)
-    return builder.build(function.body)
+    try:
+        return builder.build(function.body)
+    except RecursionError:
+        return None
 
 
 class _Builder:

@@ -4,8 +4,9 @@ Words that stand in the way of a parser without a preprocessor, made harmless.
 The result is as long as the text, line for line and column for column, so that
 every position stays true: attributes become blanks, `for_each_…(…)` becomes a
 `while (…)`, `scoped_guard(…)` an `if (…)`, and a type that is a macro's argument
-(`container_of(p, struct foo, m)`) a single word. Nothing inside comments,
-strings or preprocessor lines is touched.
+(`container_of(p, struct foo, m)`) a single word, as does a macro that stands for
+an entry of an enum (`DECLARE_BIT(READ, 0),`). Nothing inside comments, strings
+or preprocessor lines is touched.
 """
 
 import re
@@ -47,12 +48,15 @@ WORD = re.compile(
     rb'(?:const\s+)?(?:(?:struct|union|enum)\s+\w+|(?:unsigned|signed)\s+\w+(?:\s+\w+){0,2}'
     rb'|long\s+long)(?:\s*\*+)*)(?=\s*[,)])'
 )
+ENUM = re.compile(rb'\benum\b[^;{}()]*\{')
+ENTRY = re.compile(rb'(?:^|[{,])[ \t]*(\w+[ \t]*\([^()\n]*\))(?=[ \t]*(?:[,}\n]|/\*))', re.M)
 NOT_IN_NAMES = re.compile(rb'[^\w\n]')
 BLANK = re.compile(rb'[^\n]')
 
 
 def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
     """Return the masked text, and where `scoped_guard`s stand (byte offsets)."""
+    text = _entries(text)
     if not WORD.search(text):
         return text, frozenset()
     out = bytearray(text)
@@ -82,6 +86,16 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
             if found['guard']:
                 guards.add(first)
     return bytes(out), frozenset(guards)
+
+
+def _entries(text: bytes) -> bytes:
+    """Make words of the macros in enums."""
+    out = bytearray(text)
+    for enum in ENUM.finditer(text):
+        end = text.find(b'}', enum.end())
+        for entry in ENTRY.finditer(text, enum.end() - 1, max(end, 0)):
+            out[entry.start(1) : entry.end(1)] = NOT_IN_NAMES.sub(b'_', entry[1])
+    return bytes(out)
 
 
 def _closing(text: bytes, start: int) -> int | None:

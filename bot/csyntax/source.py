@@ -73,9 +73,14 @@ class Source:
         return tuple(self._definitions(self.root))
 
     @cached_property
+    def all_functions(self) -> tuple[Function, ...]:
+        """All functions with a body, in order; one name may stand for several, under `#if`."""
+        return tuple(self._functions())
+
+    @cached_property
     def functions(self) -> dict[str, Function]:
         """The functions with a body, by name (the last one, where `#if` gives several)."""
-        return {function.name: function for function in self._functions()}
+        return {function.name: function for function in self.all_functions}
 
     def named(self, name: str, kind: Kind | None = None) -> tuple[Definition, ...]:
         """Return the definitions of that name (and kind)."""

@@ -84,7 +84,7 @@ class Results:
 def prune(cache: Path, largest: int) -> None:
     """Remove what was not used for longest, until the cache holds four fifths of `largest`."""
     files = []
-    for folder in ('results', 'inputs', 'ccache', 'threads'):
+    for folder in ('results', 'inputs', 'ccache', 'threads', 'words'):
         for path in (cache / folder).rglob('*'):
             with contextlib.suppress(OSError):
                 stat = path.lstat()

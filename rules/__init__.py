@@ -43,14 +43,6 @@ def _rule(name: str, module: ModuleType, folder: str) -> Rule:
     return replace(rule, doc=module.__doc__)
 
 
-ALL: tuple[Rule, ...] = tuple(
-    _load(found.name)
-    for found in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name)
-    if not found.name.startswith('_')
-)
-"""Every rule, by id."""
-
-
 def load_folder(folder: str) -> tuple[Rule, ...]:
     """
     Load the rule files of a folder of one's own, as `ALL` is loaded.
@@ -83,3 +75,11 @@ def _line(error: Exception, path: str) -> int:
         return error.lineno or 1
     frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == path]
     return (frames[-1].lineno or 1) if frames else 1
+
+
+ALL: tuple[Rule, ...] = tuple(
+    _load(found.name)
+    for found in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name)
+    if not found.name.startswith('_')
+)
+"""Every rule, by id."""

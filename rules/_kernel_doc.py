@@ -17,8 +17,8 @@ KERNEL_DOC = re.compile(
 STRUCTS = (b'struct', b'union')
 NO_PARAMETERS = (b'return', b'returns', b'retval', b'note', b'context')
 PARAMETER = re.compile(rb'^\s*\*\s*@(\w+):', re.M)
-FAR = 20000
-"""Bytes behind a comment in which a struct must have its end."""
+FAR, NEAR = 20000, 2000
+"""Bytes behind a comment in which a struct must have its end, and a list of parameters."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def strangers(text: bytes) -> Iterator[Stranger]:
         if head is None or not PARAMETER.search(comment):
             continue
         at = text.find(comment, at) + len(comment)
-        listed = _listed(code(text[at : at + FAR]).lstrip(), head[1], head[2])
+        listed = _listed(
+            code(text[at : at + (FAR if head[1] else NEAR)]).lstrip(), head[1], head[2]
+        )
         if listed is None:
             continue
         words = set(WORD.findall(listed))

@@ -20,8 +20,8 @@ MOST = 3
 """Findings of a rule in one patch."""
 LONG = 12
 """Characters of a name that two edits leave recognisable."""
-BUDGET = 40
-"""Names that are not there and that the like of is sought for, in one series."""
+BUDGET, CLOSE = 20, 400
+"""Unknown names of a series that the like of is sought for, and words that are compared for one."""
 WORDS = 3
 """Characters of a word, as part of a name."""
 PASTED = 6
@@ -48,12 +48,16 @@ LOG = re.compile(
 ITEM = re.compile(r'\s{0,3}(?:[-*o•]|\d+[.)])\s')
 CHANGES = re.compile(r'(?:changes|changelog|change log|since v\d|v\d+( ?->|:)|---)', re.I)
 TITLE = re.compile(
-    r'\(\s*"[^"]{0,300}"\s*\)|\b[0-9a-f]{7,40}\s+\(?"[^"]{0,300}"\)?|"[^"]*\w: [^"]*"'
+    r'\(\s{0,9}"[^"]{0,300}"\s{0,9}\)|\b[0-9a-f]{7,40}\s{1,9}\(?"[^"]{0,300}"\)?'
+    r'|"[^"]{0,200}\w: [^"]{0,200}"'
 )
 STAND_IN = re.compile(
     r'(?:^|_)(?:foo\d?|bar\d?|baz|qux|x+|y+|z+|n+|[A-Z]*XX+|[XYN]|pxx|pxd|p[XxYy]d|blah|something)(?:_|$)'
 )
-COMMENT = re.compile(rb'/\*.*?(?:\*/|\Z)|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+# (a string that has no end is one to the end of its line: time must not grow with its square)
+COMMENT = re.compile(
+    rb'/\*.*?(?:\*/|\Z)|//[^\n]*|"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n]){1,12}\'', re.S
+)
 WORD = re.compile(rb'[A-Za-z_]\w*')
 MADE = re.compile(
     r'(?:trace|event|__tracepoint|__traceiter|sys|__se_sys|__do_sys|__x64_sys|ksys|SyS|CONFIG|__bpf|'
@@ -151,8 +155,12 @@ class Names:
         most = 2 if len(name) >= LONG else 1
         third = len(name) // 3
         parts = (name[:third], name[third:-third], name[-third:])
-        close = [other for other in self._near if any(part in other for part in parts)]
-        found = {other: edits(name, other, most) for other in close}
+        close = [
+            other
+            for other in self._near
+            if abs(len(other) - len(name)) <= most and any(part in other for part in parts)
+        ]
+        found = {other: edits(name, other, most) for other in sorted(close)[:CLOSE]}
         tree = self._before.near(name) if self._before is not None else ()
         found |= {other: edits(name, other, most) for other in tree if other not in found}
         ranked = sorted(

@@ -43,7 +43,7 @@ from rules._names import (
 KERNEL = ('mm/', 'fs/', 'drivers/', 'kernel/', 'lib/', 'include/')
 SHORTEST = 6
 PASTED = re.compile(rb'(\w{4,})[ \t]*##|##[ \t]*(\w{4,})')
-STRING = re.compile(rb'"(?:\\.|[^"\\\n])*"')
+STRING = re.compile(rb'"(?:\\.|[^"\\\n])*"?')
 CALLS = '((call_expression function: (identifier) @hit))'
 ELSEWHERE = re.compile(
     r"""\b(?:remov|delet|renam|former|previous|used\ to|no\ longer|old\b|older|typo|misspel|origin

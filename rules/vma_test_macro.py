@@ -59,9 +59,10 @@ def check(subject: Subject) -> Iterator[Hit]:
         }
         new = {name for name in added if not LIBRARY.match(name)} - before - told
         told |= new
-        for name in sorted(_unknown(subject, new)):
+        unknown = _unknown(subject, new)
+        for name in sorted(unknown):
             path, number = added[name]
-            near = _nearest(name, _defined_in_tests(last) | before)
+            near = _nearest(name, (_defined_in_tests(last) | before | set(added)) - unknown)
             yield Hit(
                 step.n,
                 path,

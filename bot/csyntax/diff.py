@@ -1,5 +1,6 @@
 """What a step changes, in terms of C: added nodes, and the line to point at."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
@@ -35,10 +36,10 @@ def added_nodes(
             if not found:
                 continue
             pre = step.pre.read(diff.old_path or path) or b''
-            known = [node.text for node in parse(pre).query(pattern)]
-            every = [node.text for node in parse(post).query(pattern)]
+            known = Counter(node.text for node in parse(pre).query(pattern))
+            every = Counter(node.text for node in parse(post).query(pattern))
             for node in found:
-                if every.count(node.text) > known.count(node.text):
+                if every[node.text] > known[node.text]:
                     yield step, path, node
 
 

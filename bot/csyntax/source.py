@@ -26,8 +26,9 @@ C = Language(tree_sitter_c.language())
 CONDITION = re.compile(
     rb'^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b((?:[^\n\\]|\\\n|\\.)*)', re.M
 )
+# Possessive, so that a comment is never tried as reaching to the end of a later one.
 GUARD = re.compile(
-    rb'\A(?:\s|/\*.*?\*/|//[^\n]*\n)*#\s*ifndef\s+(\w+)\s*\n\s*#\s*define\s+\1\b', re.S
+    rb'\A(?>\s+|/\*.*?\*/|//[^\n]*\n)*+#\s*ifndef\s+(\w+)\s*\n\s*#\s*define\s+\1\b', re.S
 )
 SPECIFIERS = {'struct_specifier': 'struct', 'union_specifier': 'union', 'enum_specifier': 'enum'}
 # What definitions at the top level may lie in.

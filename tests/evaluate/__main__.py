@@ -187,7 +187,12 @@ def _open(kernel: Path, rules: Sequence[Rule], folder: Path) -> None:
 
 
 def _run(task: Task[T]) -> list[T]:
-    return task(_HERE[0])
+    started, used = time.monotonic(), time.process_time()
+    results = task(_HERE[0])
+    seconds, cpu = time.monotonic() - started, time.process_time() - used
+    what = ' '.join(str(word) for word in getattr(task, 'args', ()))
+    print(f'  {what}: {len(results)} in {seconds:.0f} s, {cpu:.0f} of cpu', file=sys.stderr)
+    return results
 
 
 def run_all(
@@ -217,9 +222,9 @@ def mutation(kernel: Path, rules: Sequence[Rule], glob: str = '*', jobs: int = 1
     wanted = [rule.id for rule in rules if fnmatch.fnmatch(rule.id, glob)]
     missing = [rule for rule in wanted if not has_plants(rule)]
     tasks = [
-        partial(planted, rule, part, 2 * jobs)
-        for part in range(2 * jobs)
+        partial(planted, rule, part, jobs)
         for rule in wanted
+        for part in range(jobs)
         if rule not in missing
     ]
     outcomes: dict[str, list[Outcome]] = {rule: [] for rule in wanted}

@@ -7,6 +7,21 @@ import pytest
 
 from tests.kernel import debian
 
+WORDS = debian.cache() / 'words'
+"""The index of a kernel's words: made once, not for every test."""
+
+
+@pytest.fixture(autouse=True)
+def _shared_words(_isolated: None) -> None:
+    share_words(Path(os.environ['XDG_CACHE_HOME']) / 'vma-review-bot')
+
+
+def share_words(cache: Path) -> None:
+    """Let a cache folder have the words that are there already."""
+    WORDS.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / 'words').symlink_to(WORDS)
+
 
 def kernels() -> list[tuple[str, Path]]:
     """(name, repository) of the kernels to test on."""

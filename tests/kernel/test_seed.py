@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Bot
+from tests.kernel.conftest import share_words
 from tests.kernel.seed import variants
 
 NAMES = (
@@ -19,6 +20,7 @@ NAMES = (
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration whose cache all these tests share: what the harness reads is learnt once."""
     folder = tmp_path_factory.mktemp('cache')
+    share_words(folder)
     config = folder / 'config.toml'
     config.write_text(f'[state]\ncache = "{folder}"\n')
     return config

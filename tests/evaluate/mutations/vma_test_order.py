@@ -4,6 +4,9 @@ Every definition that dup.h copies is changed on both sides, in two patches.
 In turn the kernel goes first, the copy goes first with a patch between, and
 a function like the copied one comes under a name of its own, first to the
 copies, then to the kernel.
+
+Missed is what is defined alike under several `#if` (VM_ARCH_CLEAR): changed in
+one of them, the copy is still as the other one is.
 """
 
 from collections.abc import Iterator

@@ -680,9 +680,10 @@ END
 gcc -o eat eat.c && ./eat
 """
 MEMORY = {
-    # tail keeps the line that never ends.
-    'line': 'head -c 700M /dev/zero | tail',
-    'many': 'for n in 1 2 3 4 5 6 7; do head -c 100M /dev/zero | tail & done; wait',
+    # tail keeps a line while it does not end.
+    'line': '(head -c 700M /dev/zero; sleep 8) | tail >/dev/null',
+    'many': 'for n in 1 2 3 4 5 6 7; do (head -c 100M /dev/zero; sleep 8) | tail >/dev/null &'
+    ' done; wait',
     'shared': C_MEMORY % 'memset(mmap(0, 16 << 20, 3, MAP_SHARED | MAP_ANON, -1, 0), 1, 16 << 20);',
     'memfd': C_MEMORY % 'int fd = memfd_create("x", 0); if (fd < 0) return 1;'
     ' for (int m = 0; m < 16; m++) if (write(fd, some, 1 << 20) < 0) return 1;',

@@ -40,7 +40,7 @@ FLOORS = {
         'suppress',
         'assembly',
     ),
-    0: ('model', 'errors', '__init__'),
+    0: ('model', 'outgoing', 'errors', '__init__'),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 MODULES = sorted(path for path in (ROOT / 'bot').rglob('*.py') if 'demo' not in path.parts)

@@ -61,3 +61,7 @@ class RuleLoadError(BotError):
 
 class StoreError(BotError):
     """The database can't be opened, or is not one that this program can use (exit 2)."""
+
+
+class MailError(BotError):
+    """No mail can be sent: the server, the password or the settings (exit 3)."""

@@ -77,9 +77,12 @@ class Smtp:
     The server that takes our mail. Without `host` nothing can be sent.
 
     `encryption` as git's sendemail.smtpEncryption: 'tls' is STARTTLS, 'ssl'
-    TLS from the start. The password is read when it is needed, from a file or
-    a command's output. `timeout` is for each answer of the server, seconds.
-    `envelope` is the sender that bounces go to; '' for the bot's own address.
+    TLS from the start. The password is read when it is needed, from a file, a
+    command's output, or git's credential helpers; `password` itself is there
+    only where git's configuration has it. `ca_file` may be a folder. `timeout`
+    is for each answer of the server, seconds. `envelope` is the sender that
+    bounces go to; '' for the bot's own address. `hello` is the name given at
+    EHLO; '' for the domain of the sender.
     """
 
     host: str = ''
@@ -88,9 +91,12 @@ class Smtp:
     user: str = ''
     password_file: str = ''
     password_command: str = ''
+    password: str = field(default='', repr=False)
+    git_credentials: bool = False
     ca_file: str = ''
     timeout: float = 60.0
     envelope: str = ''
+    hello: str = ''
 
 
 @dataclass(frozen=True)
@@ -204,9 +210,15 @@ class Accepted:
 
 @dataclass(frozen=True)
 class TryLater:
-    """It did not go, and may later (4xx, no connection, log-in refused for now)."""
+    """
+    It did not go, and may later (4xx, no connection, log-in refused).
+
+    `unusable`: it is the server or our settings, not this mail; no other mail
+    would go just now either.
+    """
 
     reason: str
+    unusable: bool = False
 
 
 @dataclass(frozen=True)

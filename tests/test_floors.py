@@ -20,13 +20,14 @@ FLOORS = {
         'sandbox',
         'store',
         'mail',
+        'sendemail',
         'patchwork',
         'attest',
         'mirror',
         'queue',
     ),
     # Floor 1 and a half: a world that every module of floor 2 may use.
-    1.5: ('scratch', 'cgroup', 'walls'),
+    1.5: ('scratch', 'cgroup', 'walls', 'password', 'smtp'),
     1: (
         'series',
         'patch',

@@ -3,7 +3,8 @@ Mail servers that answer as they are told: on loopback, in this process.
 
 `Scripted` is aiosmtpd, which does what a server does, but where its script
 says otherwise: `{'RCPT a@example.org': '550 5.1.1 unknown', 'DATA': HANG}`.
-`Raw` says bytes, whatever they are, one portion for each line that it is told.
+`Raw` says bytes, whatever they are, one portion for each line that it is told, or
+for a whole mail after 354.
 """
 
 import asyncio
@@ -202,7 +203,11 @@ class _Server(SMTP):
 
 
 class Raw:
-    """Says `portions` in turn, the first at once, each further one for a line that it is told."""
+    """
+    Says `portions` in turn: the first at once, each further one for a line that it is told.
+
+    After one that begins with 354 it reads a mail to its end.
+    """
 
     def __init__(self, portions: Sequence[bytes]) -> None:
         self._portions = portions
@@ -221,6 +226,9 @@ class Raw:
                     if not (line := lines.readline()):
                         return
                     self.told.append(line)
+                    while portion.startswith(b'354') and line not in (b'.\r\n', b''):
+                        line = lines.readline()
+                        self.told.append(line)
                 lines.read()
 
     def stop(self) -> None:

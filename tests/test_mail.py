@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bot.smtp
 from bot.errors import MailError
@@ -360,6 +362,31 @@ def test_answers_that_are_none(portions: tuple[bytes, ...], outcome: Delivery) -
     with raw(*portions) as server:
         assert send(smtp(server.port), claim, (A,)) == outcome
     assert claim.asked == []
+
+
+ANSWERS = st.sampled_from(
+    [b'220 hi', b'250 ok', b'354 go', b'421 bye', b'450 later', b'550 no', b'999 x', b'?']
+)
+
+
+@given(st.sets(st.integers(0, 5), max_size=2), st.lists(ANSWERS, min_size=6, max_size=6))
+def test_whatever_a_server_answers(changed: set[int], answers: list[bytes]) -> None:
+    """A claim just before the mail, a mail only after a claim; its outcome is the last answer's."""
+    right = [b'220 hi', b'250 ok', b'250 ok', b'250 ok', b'354 go', b'250 ok']
+    said = [answers[n] if n in changed else right[n] for n in range(6)]
+    claim = Claim()
+    with raw(*(answer + b'\r\n' for answer in said)) as server:
+        delivery = send(smtp(server.port), claim, (A,))
+    told = b''.join(server.told)
+    opened = [said[0] == b'220 hi', said[1] == b'250 ok', said[2][:1] == b'2', said[3][:1] == b'2']
+    reached = all(opened) and said[4] == b'354 go'
+    assert claim.asked == [True] * reached
+    assert (b'Subject: ' in told) is reached
+    if not reached:
+        assert isinstance(delivery, TryLater | Refused)
+        return
+    expected = {b'2': Accepted, b'4': TryLater, b'5': Refused}.get(said[5][:1], Unsure)
+    assert type(delivery) is expected
 
 
 # --- recipients -----------------------------------------------------------------

@@ -47,7 +47,10 @@ class Attester:
         return (*self._dkim(mail), *self._patatt(mail))
 
     def _dkim(self, mail: Mail) -> list[Attestation]:
-        signed = dkim.DKIM(mail.raw)
+        try:
+            signed = dkim.DKIM(mail.raw)
+        except dkim.DKIMException:
+            return []  # what it can't read as a mail has no signature that counts
         found = []
         names = [name.lower() for name, _ in signed.headers]
         for index in range(min(names.count(b'dkim-signature'), 4)):

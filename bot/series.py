@@ -18,12 +18,10 @@ from liblore.series import PatchSubject, parse_patch_subject
 from liblore.utils import (
     clean_header,
     find_trailers,
-    get_clean_msgid,
-    msg_get_author,
-    parse_message,
     split_mbox_as_bytes,
 )
 
+from bot import headers
 from bot.model import Author, Incomplete, Mail, Patch, Prerequisite, Series
 
 # Where git mailinfo ends the message: a `---` alone, or the first line of a diff.
@@ -52,17 +50,16 @@ def split(data: bytes) -> Iterator[bytes]:
 
 def parse_mail(raw: bytes) -> Mail:
     """Read one mail. Nothing in it is an error: what is missing is None or empty."""
-    msg = parse_message(raw)
+    msg = headers.parsed(raw)
     body = _body(msg)
     base = BASE_COMMIT.search(body)
-    name, address = msg_get_author(msg)
     return Mail(
-        msgid=get_clean_msgid(msg),
-        subject=clean_header(msg['Subject']),
-        author=Author(name, address),
-        date=clean_header(msg['Date']),
-        in_reply_to=get_clean_msgid(msg, 'In-Reply-To'),
-        references=tuple(re.findall(r'<([^<>\s]+)>', str(msg['References'] or ''))),
+        msgid=next(iter(headers.msgids(msg, 'Message-ID')), None),
+        subject=headers.text(msg, 'Subject'),
+        author=headers.author(msg),
+        date=headers.text(msg, 'Date'),
+        in_reply_to=next(iter(headers.msgids(msg, 'In-Reply-To')), None),
+        references=headers.msgids(msg, 'References'),
         body=body,
         raw=raw,
         prerequisites=tuple(_prerequisites(body)),

@@ -18,6 +18,8 @@ from typing import Literal
 from liblore.series import PatchSubject, parse_patch_subject
 
 from bot.model import Mail, Scope
+from bot.orders import Standing, orders_of
+from bot.outgoing import Order
 from bot.series import parse_mail, patch_of
 
 SUBJECT = re.compile(rb'^Subject:[ \t]*((?:[^\n]|\n[ \t])*)', re.M | re.I)
@@ -37,7 +39,8 @@ class Letter:
 
     `author` is an address in lower case; `date` seconds since 1970 as the mail
     says; `parents` what it answers, nearest first. `content` tells whether two
-    patches are the same; '' where it has none.
+    patches are the same; '' where it has none. `orders` are what it tells the
+    bot, and `standing` what its signature is worth for that.
     """
 
     msgid: str
@@ -55,6 +58,8 @@ class Letter:
     change_id: str | None
     content: str
     raw: bytes
+    orders: tuple[Order, ...] = ()
+    standing: Standing = 'not-checked'
 
 
 def letter(raw: bytes, scope: Scope) -> Letter | None:
@@ -98,6 +103,7 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         change_id=change[1].decode('ascii', 'replace') if change else None,
         content=_content(read.title, diff) if diff else '',
         raw=mail.raw,
+        orders=orders_of(mail) if kind == 'answer' else (),
     )
 
 

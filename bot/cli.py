@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,19 +28,21 @@ from bot.model import (
     Review,
     Severity,
 )
+from bot.outgoing import Outgoing
 from bot.output import json as json_output
+from bot.output import mbox as mbox_output
+from bot.output import outbox as outbox_output
 from bot.output import rules as rules_output
 from bot.output import text as text_output
 from bot.plain import one_line
 from bot.progress import Progress
 from bot.sandbox import Cage
 from bot.session import Choice, Session, all_rules, harnesses, trees
+from bot.store import Store
 from bot.tree import Quarantine, Source
 
+WAITING = ('held', 'ready', 'claimed', 'unsure', 'failed')
 CLEAN, FINDINGS, USAGE, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 3, 130
-ATTEST_SECONDS = 20.0
-"""For all the name look-ups of one series."""
-KERNEL_HAS = ('MAINTAINERS', 'Kbuild', 'mm', 'include')
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def shared(command: Callable[..., int]) -> Callable[..., int]:
             click.option('--rules', metavar='GLOB,…', help='Only these rules.'),
             click.option('--harness', metavar='NAME,…', help='Only these harnesses, or "none".'),
             click.option('--jobs', type=click.IntRange(1), help='Compilers at once.'),
-            click.option('--format', type=click.Choice(['text', 'json']), default='text'),
+            click.option('--format', type=click.Choice(['text', 'json', 'mbox']), default='text'),
             click.option('--fail-on', type=levels, default='warning', show_default=True),
             click.option('--no-sandbox', 'sandbox', flag_value=False, default=True,
                          help='Build without a cage: for code that you trust.'),
@@ -119,8 +121,10 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
             stack.callback(session.progress.done)
             found = session.judge(one, stack)
             session.progress.done()
-            if found.series is None and options.format == 'text':
+            if found.series is None and options.format != 'json':
                 _fail(found.failures[0].error, NOT_CHECKED)
+            elif options.format == 'mbox':
+                sys.stdout.buffer.write(mbox_output.render(session.mails(found)))
             else:
                 _print(found, options, first=number == 0)
             worst = max(worst, _exit_code(found, Severity[options.fail_on.upper()]))
@@ -201,6 +205,104 @@ def run(config: Path | None, once: bool) -> int:
     """Watch and work in one process, for a laptop."""
     services.run(load(config), _working(), once=once)
     return CLEAN
+
+
+@bot.command()
+@service
+def send(config: Path | None, once: bool) -> int:
+    """
+    Send the mails that are ready to go.
+
+    One process at a time. Nothing is sent twice: a mail of which nobody knows
+    whether it went is looked up in the archive, and else left to a human.
+    """
+    services.send(load(config), once=once)
+    return CLEAN
+
+
+@bot.group()
+def outbox() -> None:
+    """Look at the mails that the bot would send, and say which may go."""
+
+
+def of_outbox(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the mails that it is about."""
+    command = click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')(
+        command
+    )
+    return click.argument('ids', metavar='ID…', nargs=-1, required=True, type=int)(command)
+
+
+@outbox.command('list')
+@click.option('--all', 'every', is_flag=True, help='Also those that are done with.')
+@click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
+def list_mails(every: bool, config: Path | None) -> int:
+    """List the mails that wait: id, state, and why."""
+    width = Console().width if sys.stdout.isatty() else 200
+    with services.store_of(load(config)) as store:
+        mails = store.outbox.rows(() if every else WAITING)
+    print(outbox_output.listing(mails, width), end='')
+    return CLEAN
+
+
+@outbox.command()
+@of_outbox
+def show(ids: tuple[int, ...], config: Path | None) -> int:
+    """Show mails whole, as they will go."""
+    with services.store_of(load(config)) as store:
+        for mail in _mails(store, ids):
+            print(outbox_output.whole(mail))
+    return CLEAN
+
+
+@outbox.command()
+@of_outbox
+def edit(ids: tuple[int, ...], config: Path | None) -> int:
+    """Edit what held mails say, in $EDITOR; their headers stay."""
+    with services.store_of(load(config)) as store:
+        for mail in _mails(store, ids):
+            head, _, body = mail.raw.partition(b'\n\n')
+            text = click.edit(body.decode('utf-8', 'replace'), extension='.eml')
+            if text is None or not text.strip():
+                print(f'mail {mail.id}: as it was')
+            elif store.outbox.edit(mail.id, head + b'\n\n' + text.encode()):
+                print(f'mail {mail.id}: changed')
+            else:
+                raise UsageError(f'mail {mail.id} is {mail.state}: only a held one can be edited')
+    return CLEAN
+
+
+@outbox.command()
+@of_outbox
+def approve(ids: tuple[int, ...], config: Path | None) -> int:
+    """Let held mails go."""
+    with services.store_of(load(config)) as store:
+        for mail in _mails(store, ids):
+            if not store.outbox.approve(mail.id):
+                raise UsageError(f'mail {mail.id} is {mail.state}: it can not be approved')
+            print(f'mail {mail.id}: ready')
+    return CLEAN
+
+
+@outbox.command()
+@of_outbox
+@click.option('--reason', required=True, help='Why; it is kept.')
+def reject(ids: tuple[int, ...], config: Path | None, reason: str) -> int:
+    """Turn mails down."""
+    with services.store_of(load(config)) as store:
+        for mail in _mails(store, ids):
+            if not store.outbox.reject(mail.id, reason):
+                raise UsageError(f'mail {mail.id} is {mail.state}: it can not be turned down')
+            print(f'mail {mail.id}: rejected')
+    return CLEAN
+
+
+def _mails(store: Store, ids: Sequence[int]) -> Iterator[Outgoing]:
+    for number in ids:
+        mail = store.outbox.get(number)
+        if mail is None:
+            raise UsageError(f'there is no mail {number}: see bot outbox list')
+        yield mail
 
 
 @bot.command()

@@ -13,15 +13,18 @@ import platform
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bot.errors import ConfigError
-from bot.model import ChildLimits, Harness, Ignore, Limits, Lore, Parser, Scope, Tree
+from bot.errors import ConfigError, ReplyError
+from bot.model import ChildLimits, Harness, Ignore, Limits, Lore, Parser, Scope, Severity, Tree
+from bot.outgoing import Letterhead, ListPolicy, Mode, Policy, Smtp
+from bot.reply import TEMPLATES, check_templates
 
 NAME = 'vma-review-bot'
+SHIPPED_TEMPLATES = Path(__file__).parent / 'templates'
 ARCHES = {
     'x86_64': 'x86', 'i686': 'x86', 'aarch64': 'arm64', 'ppc64le': 'powerpc', 'ppc64': 'powerpc',
     's390x': 's390', 'riscv64': 'riscv', 'loongarch64': 'loongarch', 'armv7l': 'arm',
@@ -81,6 +84,12 @@ class Config:
     settle: float
     since: float
     mirror: Path
+    mail: Policy
+    letterhead: Letterhead
+    smtp: Smtp | None
+    identity: str | None
+    grace: float
+    stop_file: Path
 
 
 def load(named: Path | None = None) -> Config:
@@ -218,6 +227,53 @@ class _State(_Table):
     cache_size: Size = 2 << 30
 
 
+Level = Literal['error', 'warning', 'note']
+Address = Annotated[str, Field(pattern=r'^[^\s<>@,]+@[^\s<>@,]+$')]
+
+
+class _Policy(_Table):
+    list: str
+    mode: Mode | None = None
+    severity: Level | None = None
+    embargo: Duration | None = None
+    per_list: int | None = Field(default=None, ge=0)
+
+
+class _Mail(_Table):
+    mode: Mode = Policy.mode
+    address: Address | None = Field(default=None, alias='from')
+    name: str = Letterhead.name
+    reply_to: Address | None = None
+    documentation: str = ''
+    contact: str = ''
+    lists: list[Address] = []
+    recipients: Literal['author', 'thread'] = Policy.recipients
+    severity: Level = 'warning'
+    embargo: Duration = Policy.embargo
+    max_age: Duration = Policy.max_age
+    per_list: int = Field(default=Policy.per_list, ge=0)
+    per_author: int = Field(default=Policy.per_author, ge=0)
+    opt_out: list[str] = []
+    bots: list[str] = []
+    templates: str | None = None
+    grace: Duration = 2 * 3600.0
+    stop_file: str | None = None
+    identity: str | None = None
+    policy: list[_Policy] = []
+
+
+class _Smtp(_Table):
+    host: str
+    port: int | None = Field(default=None, ge=1, le=65535)
+    encryption: Literal['none', 'tls', 'ssl'] = 'tls'
+    user: str = ''
+    password_file: str = ''
+    password_command: str = ''
+    ca_file: str = ''
+    timeout: Duration = Smtp.timeout
+    envelope: str = ''
+
+
 class _File(_Table):
     lore: _Lore = _Lore()
     scope: _Scope = _Scope()
@@ -229,6 +285,8 @@ class _File(_Table):
     rules: _Rules = _Rules()
     ignore: list[_Ignore] = []
     state: _State = _State()
+    mail: _Mail = _Mail()
+    smtp: _Smtp | None = None
 
 
 def _made(file: _File, path: Path | None) -> Config:
@@ -273,7 +331,71 @@ def _made(file: _File, path: Path | None) -> Config:
         lore.settle,
         lore.since,
         state / 'mirror',
+        _policy(file.mail),
+        _letterhead(file.mail, path),
+        _smtp(file.smtp) if file.smtp is not None else None,
+        file.mail.identity,
+        file.mail.grace,
+        Path(file.mail.stop_file or state / 'STOP').expanduser(),
     )
+
+
+def _policy(mail: _Mail) -> Policy:
+    return Policy(
+        mail.mode,
+        mail.address or '',
+        tuple(one.lower() for one in mail.lists),
+        mail.recipients,
+        Severity[mail.severity.upper()],
+        mail.embargo,
+        mail.max_age,
+        mail.per_list,
+        mail.per_author,
+        tuple(mail.opt_out),
+        tuple(mail.bots),
+        tuple(
+            ListPolicy(
+                one.list, one.mode, Severity[one.severity.upper()] if one.severity else None,
+                one.embargo, one.per_list,
+            )
+            for one in mail.policy
+        ),
+    )  # fmt: skip
+
+
+def _letterhead(mail: _Mail, path: Path | None) -> Letterhead:
+    """Read the templates: the shipped ones, and an operator's in their place."""
+    texts = {name: (SHIPPED_TEMPLATES / f'{name}.j2').read_text() for name in TEMPLATES}
+    if mail.templates is not None:
+        folder = Path(mail.templates).expanduser()
+        for name in TEMPLATES:
+            try:
+                texts[name] = (folder / f'{name}.j2').read_text()
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(
+                    f'{path}: [mail] templates: {folder / name}.j2: {error}'
+                ) from error
+        if not folder.is_dir():
+            raise ConfigError(f'{path}: [mail] templates: {folder} is no folder')
+    try:
+        check_templates(texts)
+    except ReplyError as error:
+        raise ConfigError(f'{path}: [mail] templates: {error}') from error
+    address = mail.address or ''
+    return Letterhead(
+        address, mail.name, mail.reply_to or '', mail.documentation,
+        mail.contact or mail.reply_to or '', texts,
+    )  # fmt: skip
+
+
+def _smtp(smtp: _Smtp) -> Smtp:
+    port = smtp.port or {'none': 25, 'tls': 587, 'ssl': 465}[smtp.encryption]
+    return Smtp(
+        smtp.host, port, smtp.encryption, smtp.user, smtp.password_file, smtp.password_command,
+        smtp.ca_file, smtp.timeout, smtp.envelope,
+    )  # fmt: skip
 
 
 def _harness(table: _Harness, known: Harness | None, path: Path | None) -> Harness:

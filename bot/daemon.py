@@ -13,16 +13,19 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from bot.assembly import letter
+from bot.assembly import Letter, letter
 from bot.errors import BotError, LoreError, StoreError
 from bot.mirror import Arrival, Mirror, Place
-from bot.model import Review, Scope
+from bot.model import Mail, Review, Scope
+from bot.orders import Standing
 from bot.output import json as json_output
 from bot.plain import one_line
+from bot.respond import Response
+from bot.series import parse_mail
 from bot.store import Cursor, Store, Taken
 
 BATCH = 500
@@ -37,7 +40,7 @@ LONGEST_WAIT = 3600.0
 Say = Callable[[str], None]
 Wait = Callable[[float], bool]
 """Wait so many seconds, or less when asked to stop: then True."""
-Judge = Callable[[Taken], Review]
+Judge = Callable[[Taken], tuple[Review, Response]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Watcher:
     keep: float
     clock: Callable[[], float]
     say: Say
+    weigh: Callable[[Mail], Standing] = lambda _: 'not-checked'
+    """What the signature of a mail with orders for us is worth."""
 
     def once(self) -> int:
         """Poll every list once; how many mails that matter were new. Raises `LoreError`."""
@@ -115,14 +120,19 @@ class Watcher:
             self._warn(mirror)
             end = batch[-1]
             last = Cursor(epoch, end.commit, end.msgid, end.date)
-            letters = (letter(one.raw, self.scope) for one in batch if one.raw is not None)
-            count += self.store.take_in(mirror.name, (one for one in letters if one), last)
+            # Read before the transaction begins: name servers may be asked for signatures.
+            read = (letter(one.raw, self.scope) for one in batch if one.raw is not None)
+            letters = [self._weighed(one) for one in read if one is not None]
+            count += self.store.take_in(mirror.name, letters, last)
         self._warn(mirror)
         # Walked to its end: as long as the fingerprint stays, there is nothing to fetch.
         end_of_it = last or Cursor(epoch, '', '', 0)
         done = Cursor(epoch, end_of_it.commit, end_of_it.msgid, end_of_it.date, fingerprint)
         self.store.take_in(mirror.name, (), done)
         return count
+
+    def _weighed(self, one: Letter) -> Letter:
+        return replace(one, standing=self.weigh(parse_mail(one.raw))) if one.orders else one
 
     def _warn(self, mirror: Mirror) -> None:
         while mirror.warnings:
@@ -166,7 +176,7 @@ class Worker:
         self.say(f'series {series}: judging "{one_line(taken.title, 80)}" v{taken.revision}')
         started = time.monotonic()
         try:
-            review = self.judge(taken)
+            review, response = self.judge(taken)
         except BotError as error:
             self._failed(taken, str(error))
             return True
@@ -182,7 +192,7 @@ class Worker:
             return True
         seconds = round(time.monotonic() - started, 3)
         report = json_output.render(review)
-        self.store.finish(series, seconds, review.verdict, report, review.findings)
+        self.store.finish(series, seconds, review.verdict, report, review.findings, response)
         self.say(f'series {series}: {review.verdict}, {len(review.findings)} findings')
         return True
 

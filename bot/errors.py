@@ -65,3 +65,7 @@ class StoreError(BotError):
 
 class MailError(BotError):
     """No mail can be sent: the server, the password or the settings (exit 3)."""
+
+
+class ReplyError(BotError):
+    """A mail can't be composed: an operator's template does not work."""

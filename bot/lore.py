@@ -66,6 +66,30 @@ class Archive:
         places += [place for place in ('all', *self._lore.lists) if place != inbox]
         return self._first([f'{place}/{name}/t.mbox.gz' for place in places], f'message {msgid}')
 
+    def has(self, msgid: str) -> bool:
+        """Whether the archive has a mail, asked now. Raises `LoreError` where it does not say."""
+        name = quote(msgid, safe="@!$&'()*+,;=:~-._")
+        problem: LoreError | None = None
+        for url in self._lore.urls:
+            try:
+                for place in ('all', *self._lore.lists):
+                    if self._holds(f'{url.rstrip("/")}/{place}/{name}/raw'):
+                        return True
+            except LoreError as error:
+                problem = error
+        if problem is not None:
+            raise problem
+        return False
+
+    def _holds(self, url: str) -> bool:
+        try:
+            self._get(url, post=False)
+        except LoreError as error:
+            if error.missing:
+                return False
+            raise
+        return True
+
     def search(self, query: str) -> list[Mail]:
         """Return the mails that a public-inbox search finds (`LoreError` where none)."""
         places = ['all', *self._lore.lists]

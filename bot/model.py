@@ -631,6 +631,7 @@ class Review:
     Everything that was found out about one series.
 
     `remarks` are about what the series asks of the bot, and can't have.
+    `thread` are the mails that it came from, none for commits.
     """
 
     series: Series | Incomplete | None
@@ -640,6 +641,7 @@ class Review:
     builds: tuple[Build, ...] = ()
     failures: tuple[Failure, ...] = ()
     remarks: tuple[str, ...] = ()
+    thread: tuple[Mail, ...] = ()
 
     @property
     def verdict(self) -> Literal['clean', 'findings', 'could-not-check']:

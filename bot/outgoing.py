@@ -131,6 +131,33 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Outgoing:
+    """
+    A reply as the store keeps it, and how far it got.
+
+    `author` is the address that it answers; `refused` are recipients that the
+    server did not take, and why.
+    """
+
+    id: int
+    series: int
+    n: int
+    msgid: str
+    author: str
+    subject: str
+    recipients: tuple[str, ...]
+    lists: tuple[str, ...]
+    raw: bytes
+    state: str
+    why: str
+    since: int
+    not_before: int
+    tries: int
+    approved: bool
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Post:
     """It may go, from `not_before` on."""
 

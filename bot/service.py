@@ -1,6 +1,7 @@
 """`bot watch`, `work`, `run` and `status`, put together from their parts."""
 
 import json
+import random
 import signal
 import sys
 import threading
@@ -15,12 +16,20 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.engine import make_url
 
+from bot.attest import Attester
 from bot.config import Config
 from bot.daemon import Watcher, Worker, alone
+from bot.errors import BotError, ConfigError
+from bot.lore import Archive
+from bot.mail import Mailer
 from bot.mirror import Mirror
-from bot.model import Review
+from bot.model import Mail, Review
+from bot.orders import Standing, standing
 from bot.plain import one_line
-from bot.session import Choice, Session
+from bot.respond import Response
+from bot.sendemail import from_git
+from bot.sender import Sender
+from bot.session import ATTEST_SECONDS, Choice, Session
 from bot.store import Store, Taken
 from bot.store.database import opened
 
@@ -48,16 +57,29 @@ def watcher_of(config: Config, store: Store) -> Watcher:
     lore = config.lore
     mirrors = [Mirror(lore.urls[0], name, config.mirror, lore.timeout) for name in lore.lists]
     return Watcher(
-        store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, say
-    )
+        store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, say,
+        _weigher(config),
+    )  # fmt: skip
+
+
+def _weigher(config: Config) -> Callable[[Mail], Standing]:
+    """Return what says whether a mail with orders for the bot is its author's."""
+
+    def weigh(mail: Mail) -> Standing:
+        if not config.attest:
+            return 'not-checked'
+        return standing(mail, Attester(ATTEST_SECONDS, config.keyrings).check(mail))
+
+    return weigh
 
 
 def worker_of(config: Config, store: Store, choice: Choice) -> Worker:
     """Put a worker together."""
     session = Session(choice, config, quiet=True)
 
-    def judge(taken: Taken) -> Review:
-        return session.judge_mails(taken.mails, taken.msgid, taken.revision)
+    def judge(taken: Taken) -> tuple[Review, Response]:
+        history = store.outbox.history(taken.series)
+        return session.judge_mails(taken.mails, taken.msgid, taken.revision, history)
 
     return Worker(store, judge, say)
 
@@ -85,6 +107,47 @@ def work(config: Config, choice: Choice, *, once: bool) -> None:
                 worker.all()
                 return
             worker.loop(LOOK, _interrupting())
+
+
+def send(config: Config, *, once: bool) -> None:
+    """Send what is ready: the only one to do so on a database."""
+    with store_of(config) as store, store.alone('send'):
+        sender = sender_of(config, store)
+        sender.recover()
+        if once:
+            sender.once()
+            return
+        _each(sender.once, config.poll, _stopper())
+
+
+def sender_of(config: Config, store: Store) -> Sender:
+    """Put the sender together: `[smtp]`, or else git's own sendemail settings."""
+    smtp, address = config.smtp, None
+    if smtp is None:
+        smtp, address = from_git(config.identity)
+    if not smtp.host:
+        raise ConfigError('no server to send with: [smtp] host, or git config sendemail.smtpServer')
+    policy = config.mail
+    if not policy.address:
+        raise ConfigError(
+            'no address to send from: [mail] from' + (f' = "{address}"' if address else '')
+        )
+    archive = Archive(config.lore)
+    return Sender(
+        store.outbox, Mailer(smtp), smtp, policy, archive.has, config.grace, time.time,
+        config.stop_file.exists, say,
+    )  # fmt: skip
+
+
+def _each(step: Callable[[], object], poll: float, wait: Callable[[float], bool]) -> None:
+    """Do a step again and again, until `wait` says to stop; what fails is said, and tried again."""
+    while True:
+        try:
+            step()
+        except BotError as error:
+            say(f'{one_line(str(error), 300)}: trying again')
+        if wait(poll * random.uniform(0.9, 1.1)):
+            return
 
 
 def run(config: Config, choice: Choice, *, once: bool) -> None:

@@ -7,8 +7,9 @@ From what a user names, or from mails that the store kept, to a `Review`.
 import contextlib
 import fnmatch
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pygit2
@@ -29,7 +30,9 @@ from bot.model import (
     Review,
     Tree,
 )
+from bot.outgoing import History, Reply
 from bot.progress import Progress
+from bot.respond import Response, preview, respond
 from bot.review import review
 from bot.rule import Rule
 from bot.sandbox import Cage
@@ -85,7 +88,9 @@ class Session:
         except BotError as error:
             return Review(None, failures=(Failure('input', str(error)),))
 
-    def judge_mails(self, mails: Sequence[bytes], msgid: str, revision: int) -> Review:
+    def judge_mails(
+        self, mails: Sequence[bytes], msgid: str, revision: int, history: History
+    ) -> tuple[Review, Response]:
         """
         Review the series that `msgid` lies in, of mails that are all there is to know.
 
@@ -95,7 +100,15 @@ class Session:
         thread = tuple(parse_mail(raw) for raw in mails)
         found = Found(self.b4.series(thread, msgid, revision), thread)
         with contextlib.ExitStack() as stack:
-            return self._found(found, self._places(stack), None)
+            judged = self._found(found, self._places(stack), None)
+            config = self.config
+            return judged, respond(judged, config.mail, config.letterhead, history)
+
+    def mails(self, judged: Review) -> tuple[Reply, ...]:
+        """Return the mails that a review is worth, only to be looked at."""
+        now = time.time()
+        history = History(now, started=0, posted=now)
+        return preview(judged, self.config.mail, self.config.letterhead, history)
 
     def _judge(self, source: str, stack: contextlib.ExitStack) -> Review:
         self.progress(f'looking for {source}')
@@ -137,10 +150,11 @@ class Session:
                 lambda event: self.progress.build(event, of),
             )
         )
-        return review(
+        judged = review(
             applied, self.rules, self.harnesses, workshop, self.progress,
             self.config.ignores, self.known,
         )  # fmt: skip
+        return replace(judged, thread=found.thread)
 
 
 def _rules(every: list[Rule], choice: Choice, config: Config) -> list[Rule]:

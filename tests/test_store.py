@@ -12,12 +12,15 @@ from sqlalchemy import text
 from bot.assembly import Letter, letter
 from bot.errors import StoreError
 from bot.model import Finding, Hit, Scope, Severity
+from bot.outgoing import Silent
+from bot.respond import Response
 from bot.store import Cursor, Row, Store
 from bot.store.database import opened, upgrade, version
 from tests.lettering import Post, answer, series
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 LIST = 'linux-mm'
+QUIET = Response(Silent('nothing found'))
 
 
 class Clock:
@@ -167,7 +170,7 @@ def test_a_new_title_is_known_by_what_it_answers(store: Store) -> None:
 def test_a_reviewed_revision_stays_reviewed(store: Store) -> None:
     take_in(store, series('a', 2))
     store.take(1)
-    assert store.finish(1, 1.0, 'clean', '{}', ())
+    assert store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     take_in(store, series('a', 2, 2))
     assert shown(store) == [('mm: a', 'reviewed'), ('mm: a', 'pending')]
 
@@ -209,7 +212,7 @@ def test_an_answer_is_kept_with_its_series_and_wakes_nothing(store: Store, early
         take_in(store, answers[:1])
     take_in(store, posts)
     store.take(1)
-    store.finish(1, 1.0, 'clean', '{}', ())
+    store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     if not early:
         take_in(store, answers[:1])
     take_in(store, answers[1:])
@@ -233,8 +236,8 @@ def test_a_review_is_kept_once(store: Store) -> None:
     take_in(store, series('a', 1))
     finding = Finding('compat-pair', Severity.ERROR, 'f', Hit(1, 'mm/vma.c', 2, 'm'))
     store.take(1)
-    assert store.finish(1, 1.5, 'findings', '{"x": 1}', (finding,))
-    assert not store.finish(1, 1.5, 'clean', '{}', ())
+    assert store.finish(1, 1.5, 'findings', '{"x": 1}', (finding,), QUIET)
+    assert not store.finish(1, 1.5, 'clean', '{}', (), QUIET)
     assert store.report(1) == '{"x": 1}'
     assert store.take(1) is None
     assert store.due() == []
@@ -275,7 +278,7 @@ def test_what_is_superseded_while_it_is_judged_is_still_kept(store: Store) -> No
     take_in(store, series('a', 1))
     store.take(1)
     take_in(store, series('a', 1, 2))
-    assert store.finish(1, 1.0, 'clean', '{}', ())
+    assert store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     assert shown(store) == [('mm: a part 1', 'reviewed'), ('mm: a part 1', 'pending')]
 
 
@@ -297,7 +300,7 @@ def test_what_is_old_and_done_is_pruned(store: Store, clock: Clock) -> None:
         store, [*series('a', 2), answer(series('a', 2)[0], 'r'), answer(series('z', 1)[0], 's')]
     )
     store.take(1)
-    store.finish(1, 1.0, 'clean', '{}', ())
+    store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     take_in(store, series('b', 2))
     clock.now += 100
     assert store.prune(200) == 0
@@ -324,7 +327,7 @@ def test_a_database_of_the_first_revision_comes_up_to_date(url: str, clock: Cloc
         )
     engine.dispose()
     engine = opened(url)
-    assert version(engine) == ('0002', '0002')
+    assert version(engine) == ('0003', '0003')
     store = Store(engine, clock)
     assert only(store).series == 7
     assert json.loads(store.report(7) or '') == report

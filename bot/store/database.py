@@ -1,5 +1,10 @@
 """Opening the database: SQLite's settings, and the migrations (Alembic)."""
 
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -55,6 +60,38 @@ def version(engine: Engine) -> tuple[str | None, str | None]:
     with engine.connect() as connection:
         mine = MigrationContext.configure(connection).get_current_revision()
     return mine, ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+@contextlib.contextmanager
+def only(engine: Engine, what: str) -> Iterator[None]:
+    """
+    Hold the lock of the one `what` of a database; it goes with the process.
+
+    A file beside a SQLite database, an advisory lock on PostgreSQL. Raises
+    `StoreError` where another process has it.
+    """
+    busy = StoreError(f'{_named(engine.url)}: another bot {what} is running on this database')
+    if engine.dialect.name == 'postgresql':
+        number = int.from_bytes(hashlib.sha256(f'vma-bot {what}'.encode()).digest()[:7], 'big')
+        with engine.connect() as connection:
+            got = connection.execute(select(func.pg_try_advisory_lock(number))).scalar()
+            connection.commit()
+            if not got:
+                raise busy
+            yield
+            connection.execute(select(func.pg_advisory_unlock(number)))
+        return
+    path = Path(f'{engine.url.database}.{what}.lock')
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise busy from error
+    try:
+        yield
+    finally:
+        os.close(file)
 
 
 def _migrate(engine: Engine) -> None:

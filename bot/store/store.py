@@ -1,5 +1,6 @@
 """Every transition of the database, one transaction each."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, sele
 
 from bot.assembly import Letter
 from bot.model import Finding
+from bot.respond import Response
+from bot.store import orders
+from bot.store.database import only
+from bot.store.outbox import Outbox, forget
 from bot.store.tables import (
     CURSORS,
     FINDINGS,
@@ -71,6 +76,7 @@ class Store:
     def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._clock = clock
+        self.outbox = Outbox(engine, clock)
 
     @property
     def _now(self) -> int:
@@ -79,6 +85,12 @@ class Store:
     def close(self) -> None:
         """Let go of all connections."""
         self._engine.dispose()
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Hold the lock of the one `what` that a database has. Raises `StoreError`."""
+        with only(self._engine, what):
+            yield
 
     # --- what arrives ---
 
@@ -137,6 +149,8 @@ class Store:
                 raw=letter.raw,
             )
         )
+        if letter.kind == 'answer':
+            self.outbox.arrived(db, letter.msgid, series, letter.orders, letter.standing)
         if series is None or letter.kind == 'answer':
             return
         if letter.kind == 'patch':
@@ -195,12 +209,13 @@ class Store:
                     )
                 )
         # Answers that came before what they answer.
-        waiting = select(MAILS.c.id, MAILS.c.parents).where(
+        waiting = select(MAILS.c.id, MAILS.c.msgid).where(
             MAILS.c.series.is_(None), MAILS.c.kind == 'answer',
             MAILS.c.parents.contains(json.dumps(letter.msgid), autoescape=True),
         )  # fmt: skip
         for row in db.execute(waiting).all():
             db.execute(update(MAILS).where(MAILS.c.id == row.id).values(series=series))
+            orders.obey(db, row.msgid, series, self._now)
         return series
 
     def _is_own(self, db: Connection, series: int, letter: Letter) -> bool:
@@ -439,10 +454,12 @@ class Store:
         verdict: str,
         report: str,
         findings: Sequence[Finding],
+        response: Response,
     ) -> bool:
-        """Keep a review, once: whether it is the first one of this series."""
+        """Keep a review and its mails, once: whether it is the first one of this series."""
         with self._engine.begin() as db:
-            row = db.execute(select(SERIES.c.state).where(SERIES.c.id == series)).first()
+            wanted = select(SERIES.c.state, SERIES.c.author).where(SERIES.c.id == series)
+            row = db.execute(wanted).first()
             there = select(REVIEWS.c.series).where(REVIEWS.c.series == series)
             if row is None or db.execute(there).first() is not None:
                 return False
@@ -465,6 +482,7 @@ class Store:
                         message=hit.message,
                     )
                 )
+            self.outbox.keep(db, series, row.author, response)
             self._to(db, series, 'reviewed', verdict)
         return True
 
@@ -555,6 +573,7 @@ class Store:
         with self._engine.begin() as db:
             before = db.execute(select(func.count()).select_from(MAILS)).scalar_one()
             gone = select(SERIES.c.id).where(SERIES.c.state.in_(done), SERIES.c.since < oldest)
+            forget(db, gone)
             for table in (FINDINGS, REVIEWS, WORK, PATCHES, NODES, MAILS):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
             db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))

@@ -114,8 +114,14 @@ REVIEWS = Table(
     Column('seconds', Float, nullable=False),
     Column('verdict', String, nullable=False),
     Column('report', Text, nullable=False),
+    Column('decision', String, nullable=False, server_default='silent'),
+    Column('decision_why', Text, nullable=False, server_default=''),
+    Column('maintainers', Text, nullable=False, server_default='[]'),
 )
-"""The one review of a series; `report` is what `bot check --format json` prints."""
+"""
+The one review of a series; `report` is what `bot check --format json` prints. `decision` is post,
+hold or silent; `maintainers` the addresses whose orders on it count.
+"""
 
 FINDINGS = Table(
     'findings',
@@ -131,6 +137,79 @@ FINDINGS = Table(
     Column('message', Text, nullable=False),
 )
 
+REPLIES = Table(
+    'replies',
+    METADATA,
+    Column('id', ID, primary_key=True),
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), nullable=False),
+    Column('n', Integer, nullable=False),
+    Column('msgid', String, nullable=False, unique=True),
+    Column('parent', String, nullable=False),
+    Column('author', String, nullable=False),
+    Column('subject', Text, nullable=False),
+    Column('recipients', Text, nullable=False),
+    Column('lists', Text, nullable=False),
+    Column('raw', LargeBinary, nullable=False),
+    Column('state', String, nullable=False),
+    Column('why', Text, nullable=False),
+    Column('since', BigInteger, nullable=False),
+    Column('not_before', BigInteger, nullable=False),
+    Column('tries', Integer, nullable=False),
+    Column('approved', Boolean, nullable=False),
+    Column('refused', Text, nullable=False),
+)
+"""
+A mail of ours, whole, and how far it got. `author` is the address that it answers, `refused` the
+recipients that the server did not take, and why.
+"""
+
+ASKED = Table(
+    'asked',
+    METADATA,
+    Column('reply', ID, ForeignKey('replies.id', ondelete='CASCADE'), primary_key=True),
+    Column('fingerprint', String, primary_key=True),
+    Column('revision', Integer, nullable=False),
+    Column('rule', String, nullable=False),
+    Column('path', String),
+    Column('symbol', Text),
+)
+"""The findings that a mail speaks of."""
+
+ORDERS = Table(
+    'orders',
+    METADATA,
+    Column('msgid', String, primary_key=True),
+    Column('kind', String, primary_key=True),
+    Column('rule', String, primary_key=True),
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE')),
+    Column('by', String, nullable=False),
+    Column('standing', String, nullable=False),
+    Column('at', BigInteger, nullable=False),
+    Column('honoured', Boolean, nullable=False),
+    Column('why', Text, nullable=False),
+)
+"""Lines `vma-bot: …` of answers on the list, and whether they count. `standing`: what DKIM says."""
+
+OPT_OUTS = Table(
+    'opt_outs',
+    METADATA,
+    Column('address', String, primary_key=True),
+    Column('since', BigInteger, nullable=False),
+    Column('msgid', String, nullable=False),
+)
+"""Authors that nothing is mailed to any more. Never pruned."""
+
+FACTS = Table(
+    'facts',
+    METADATA,
+    Column('name', String, primary_key=True),
+    Column('value', Text, nullable=False),
+)
+"""`started`: when this database was first used."""
+
+Index('replies_by_state', REPLIES.c.state, REPLIES.c.not_before)
+Index('replies_by_series', REPLIES.c.series)
+Index('orders_by_series', ORDERS.c.series)
 Index('mails_by_series', MAILS.c.series)
 Index('series_by_state', SERIES.c.state, SERIES.c.since)
 Index('series_by_author', SERIES.c.author, SERIES.c.revision)

@@ -393,8 +393,9 @@ def _letterhead(mail: _Mail, path: Path | None) -> Letterhead:
 def _smtp(smtp: _Smtp) -> Smtp:
     port = smtp.port or {'none': 25, 'tls': 587, 'ssl': 465}[smtp.encryption]
     return Smtp(
-        smtp.host, port, smtp.encryption, smtp.user, smtp.password_file, smtp.password_command,
-        smtp.ca_file, smtp.timeout, smtp.envelope,
+        host=smtp.host, port=port, encryption=smtp.encryption, user=smtp.user,
+        password_file=smtp.password_file, password_command=smtp.password_command,
+        ca_file=smtp.ca_file, timeout=smtp.timeout, envelope=smtp.envelope,
     )  # fmt: skip
 
 

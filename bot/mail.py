@@ -117,7 +117,7 @@ def _dotted(text: bytes) -> bytes:
 def _opened(smtp: Smtp, sender: str, clock: Callable[[], float]) -> Iterator[Connection]:
     """Connect, encrypt and log in; whatever fails is a MailError."""
     if not smtp.host:
-        raise MailError("no mail server: set host in [mail.smtp], or git's sendemail.smtpserver")
+        raise MailError("no mail server: set host in [smtp], or git's sendemail.smtpserver")
     secret = password(smtp) if smtp.user else ''
     context = None if smtp.encryption == 'none' else _context(smtp.ca_file)
     connection = Connection(smtp, smtp.hello or _hello(sender), clock)

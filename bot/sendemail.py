@@ -29,7 +29,7 @@ ENCRYPTIONS: dict[str, Literal['none', 'tls', 'ssl']] = {
 }  # fmt: skip
 PORTS = {'none': 25, 'tls': 25, 'ssl': 465}
 KNOWN_AUTH = {'PLAIN', 'LOGIN', 'CRAM-MD5'}
-INSTEAD = 'name a server: host in [mail.smtp], or sendemail.smtpserver'
+INSTEAD = 'name a server: host in [smtp], or sendemail.smtpserver'
 
 
 def from_git(identity: str | None = None) -> tuple[Smtp, str | None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bot.errors import BotError
 from bot.mail import Mailer
-from bot.outgoing import Outgoing, Policy, Post, Smtp, TryLater
+from bot.outgoing import Accepted, Delivery, Outgoing, Policy, Post, Smtp, TryLater
 from bot.plain import one_line
 from bot.policy import release
 from bot.store.outbox import Outbox
@@ -55,7 +55,10 @@ class Sender:
             if self.stopped():
                 self.say('stopped: the stop file is there')
                 break
-            count += self._one(one)
+            delivery = self._one(one)
+            count += isinstance(delivery, Accepted)
+            if isinstance(delivery, TryLater) and delivery.unusable:
+                break  # of no use to the others either
         return count
 
     def _find_out(self) -> None:
@@ -76,8 +79,8 @@ class Sender:
                 )
                 self.say(f'mail {one.id}: held: the archive does not have it')
 
-    def _one(self, one: Outgoing) -> bool:
-        """Send a mail, where policy still wants it; whether it went."""
+    def _one(self, one: Outgoing) -> Delivery | None:
+        """Send a mail, where policy still wants it; what became of it, None where it does not."""
         history = self.outbox.history(one.series)
         traffic = self.outbox.traffic()
         decision = release(
@@ -86,18 +89,17 @@ class Sender:
         if not isinstance(decision, Post):
             self.outbox.decided(one.id, decision)
             self.say(f'mail {one.id}: not sent: {decision.reason}')
-            return False
+            return None
         if decision.not_before > self.clock():
             self.outbox.decided(one.id, decision)
-            return False
-        gone = {address.lower() for address in history.opted_out}
-        recipients = [address for address in one.recipients if address.lower() not in gone]
+            return None
+        recipients = [
+            address for address in one.recipients if address.lower() not in history.opted_out
+        ]
         sender = self.smtp.envelope or self.policy.address
         delivery = self.mailer.send(sender, recipients, one.raw, lambda: self.outbox.claim(one.id))
         state = self.outbox.settle(one.id, delivery)
         reason = getattr(delivery, 'reason', '')
         said = f' ({one_line(reason, 300)})' if reason else ''
         self.say(f'mail {one.id} to {one.author}: {state}{said}')
-        if isinstance(delivery, TryLater):
-            return False
-        return state == 'sent'
+        return delivery

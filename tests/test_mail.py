@@ -716,7 +716,7 @@ def test_no_server() -> None:
         'can not be reached: Connection refused'
     )
     assert send(Smtp(), claim) == unusable(
-        "no mail server: set host in [mail.smtp], or git's sendemail.smtpserver"
+        "no mail server: set host in [smtp], or git's sendemail.smtpserver"
     )
     assert send(Smtp(host='a..b'), claim).reason.startswith(  # type: ignore[union-attr]
         'a..b:25 can not be reached: '

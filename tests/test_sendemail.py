@@ -141,7 +141,7 @@ UNCHECKED = (
     'sendemail.smtpsslcertpath is empty, which checks no certificate: '
     'name the file of its authority, or unset it'
 )
-INSTEAD = 'name a server: host in [mail.smtp], or sendemail.smtpserver'
+INSTEAD = 'name a server: host in [smtp], or sendemail.smtpserver'
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,12 @@ class Outbox:
                         'state': 'sent', 'why': f'the server took it{left}',
                         'refused': json.dumps(dict(refused)),
                     }  # fmt: skip
+                case TryLater(reason=reason, unusable=True):
+                    # The server's fault, or ours, and no mail's: it waits, and is never parked.
+                    changes |= {
+                        'state': 'ready', 'tries': tries - 1, 'why': reason,
+                        'not_before': self._now + FIRST_WAIT,
+                    }  # fmt: skip
                 case TryLater(reason=reason) if tries >= MOST_TRIES:
                     changes |= {'state': 'failed', 'why': f'tried {tries} times: {reason}'}
                 case TryLater(reason=reason):

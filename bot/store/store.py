@@ -16,6 +16,7 @@ from bot.store.database import only
 from bot.store.outbox import Outbox, forget
 from bot.store.tables import (
     CURSORS,
+    FACTS,
     FINDINGS,
     MAILS,
     NODES,
@@ -91,6 +92,11 @@ class Store:
         """Hold the lock of the one `what` that a database has. Raises `StoreError`."""
         with only(self._engine, what):
             yield
+
+    def first_start(self, when: float) -> None:
+        """Say when the bot first started: nothing older is ever mailed about."""
+        with self._engine.begin() as db:
+            db.execute(update(FACTS).where(FACTS.c.name == 'started').values(value=str(int(when))))
 
     # --- what arrives ---
 
@@ -565,6 +571,13 @@ class Store:
         """Return the review of a series as it was printed, None where there is none."""
         with self._engine.begin() as db:
             return db.execute(select(REVIEWS.c.report).where(REVIEWS.c.series == series)).scalar()
+
+    def decision(self, series: int) -> tuple[str, str] | None:
+        """Return what was decided of mailing a review, and why; None where there is none."""
+        with self._engine.begin() as db:
+            wanted = select(REVIEWS.c.decision, REVIEWS.c.decision_why)
+            row = db.execute(wanted.where(REVIEWS.c.series == series)).first()
+        return None if row is None else (str(row.decision), str(row.decision_why))
 
     def prune(self, keep: float) -> int:
         """Forget series that nothing has happened to for `keep` seconds; how many mails went."""

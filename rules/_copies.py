@@ -125,6 +125,11 @@ def same(definition: Definition, others: Iterable[Definition]) -> bool:
     return any(definition.tokens == other.tokens for other in others)
 
 
+def is_copy(copy: Definition, originals: Iterable[Definition]) -> bool:
+    """Whether a copy says what the kernel does under the same `#if` (else under any)."""
+    return same(copy, alike(copy, originals))
+
+
 def alike(definition: Definition, others: Iterable[Definition]) -> list[Definition]:
     """Return those of `others` that stand under the same `#if` as `definition`; else all."""
     every = list(others)

@@ -27,7 +27,9 @@ def check(subject: Subject) -> Iterator[Hit]:
             continue
         before, after = copies.copies_before_and_after(step)
         known = copies.by_key(before)
-        edited = [copy for copy in after if not copies.same(copy, known.get(copies.key(copy), []))]
+        edited = [
+            copy for copy in after if not copies.is_copy(copy, known.get(copies.key(copy), []))
+        ]
         wanted = {copies.key(copy) for copy in edited}
         kernel_after = copies.originals(step.post, wanted)
         kernel_before = kernel_last = kernel_after
@@ -39,15 +41,15 @@ def check(subject: Subject) -> Iterator[Hit]:
         for copy in edited:
             key = copies.key(copy)
             originals = kernel_last[key]
-            if not originals or copies.same(copy, _of(kernel_after[key])):
+            if not originals or copies.is_copy(copy, _of(kernel_after[key])):
                 continue
             at_last = copies.alike(copy, last.get(key, []))
-            if any(copies.same(one, _of(originals)) for one in at_last):
+            if any(copies.is_copy(one, _of(originals)) for one in at_last):
                 continue
             if copies.only_const(copy, _of(originals)):
                 continue
             old = copies.alike(copy, known.get(key, []))
-            was_same = any(copies.same(copy_, _of(kernel_before[key])) for copy_ in old)
+            was_same = any(copies.is_copy(one, _of(kernel_before[key])) for one in old)
             if old and not was_same:
                 continue
             if not old and (_partial(copy, _of(originals)) or _was_elsewhere(step, copy)):
@@ -113,6 +115,7 @@ OTHER = 'static inline int span(struct range *r)\n{\n\treturn 1;\n}\n'
 COPY = 'static inline ' + ORIGINAL
 STRUCT = 'struct range {\n\tunsigned long start, end;\n\tint flags;\n};\n'
 EITHER = '#ifdef CONFIG_64BIT\n#define BIT 12\n#else\n#define BIT 0\n#endif\n'
+ALIKE = EITHER.replace('12', '0')
 
 RULE = Rule(
     id='vma-test-copy',
@@ -136,6 +139,21 @@ RULE = Rule(
             {HEADER: EITHER, copies.COPIES: EITHER},
             (Edit({copies.COPIES: EITHER.replace('12', '13')}),),
             expect=(1,),
+        ),
+        # The kernel's have it the other way round.
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER},
+            (Edit({copies.COPIES: EITHER.replace('12', '1').replace('BIT 0', 'BIT 12')}),),
+            expect=(1, 1),
+        ),
+        # Two were alike: the kernel changes one, the patch the copy of the other.
+        Case(
+            {HEADER: ALIKE, copies.COPIES: ALIKE},
+            (
+                Edit({HEADER: ALIKE.replace('0', '3', 1)}),
+                Edit({copies.COPIES: '3'.join(ALIKE.rsplit('0', 1))}),
+            ),
+            expect=(2,),
         ),
     ),
     good=(

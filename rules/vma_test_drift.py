@@ -8,7 +8,9 @@ go on testing the code of yesterday, and pass.
 
 Reported is a copy that was the same as the kernel's definition before the
 patch, is not the same after it, and is still not the same at the end of the
-series. Silent about copies that differed before (partial structs, stand-ins),
+series. Where a name is defined several times, under `#if`, a copy is compared
+with the definition under the same condition; where there is none, with all of
+them. Silent about copies that differed before (partial structs, stand-ins),
 about prototypes, about a copy that the patch edits too (vma-test-copy), and
 about a const that only the copy keeps (desc-const-removed).
 """
@@ -48,9 +50,10 @@ def _file(
     post = copies.by_key(copies.definitions(step.post.read(path)))
     for key, originals in post.items():
         for copy in before.get(key, []):
-            if not copies.same(copy, pre.get(key, [])) or copies.same(copy, originals):
+            if not copies.is_copy(copy, pre.get(key, [])) or copies.is_copy(copy, originals):
                 continue
-            left = [found for found in after.get(key, []) if found.tokens == copy.tokens]
+            now = copies.alike(copy, after.get(key, []))
+            left = [found for found in now if found.tokens == copy.tokens]
             if not left or _closed_later(subject, path, copy) or copies.only_const(copy, originals):
                 continue
             changed = _differing(copy, originals, pre[key])
@@ -77,15 +80,15 @@ def _closed_later(subject: Subject, path: str, copy: Definition) -> bool:
     originals = copies.by_key(copies.definitions(last.read(path))).get(key, [])
     if not there or not originals:
         return True  # removed or moved: not drift
-    return any(copies.same(one, originals) for one in copies.alike(copy, there))
+    return any(copies.is_copy(one, originals) for one in copies.alike(copy, there))
 
 
 def _differing(
     copy: Definition, originals: list[Definition], before: list[Definition]
 ) -> Definition:
-    """Of several definitions under `#if`, take one that changed, best in the copy's context."""
-    new = [found for found in originals if not copies.same(found, before)] or originals
-    return copies.alike(copy, new)[0]
+    """Of several definitions under `#if`, take that of the copy's context, or one that changed."""
+    mine = copies.alike(copy, originals)
+    return next((found for found in mine if not copies.same(found, before)), mine[0])
 
 
 UTIL, HEADER = 'mm/util.c', 'include/linux/mm.h'
@@ -96,6 +99,8 @@ TREE = {UTIL: OLD, copies.COPIES: COPY}
 STRUCT = 'struct range {\n\tunsigned long start, end;\n};\n'
 LONGER = 'struct range {\n\tunsigned long start, end, flags;\n};\n'
 EITHER = '#ifdef CONFIG_64BIT\n#define BIT 12\n#else\n#define BIT 0\n#endif\n'
+ALIKE = '#ifdef ONE\n#define BIT 3\n#elif TWO\n#define BIT 3\n#else\n#define BIT 0\n#endif\n'
+INLINE = f'#ifdef CONFIG_MMU\n{COPY}#else\n{COPY.replace("r->end - r->start", "0")}#endif\n'
 
 RULE = Rule(
     id='vma-test-drift',
@@ -114,6 +119,29 @@ RULE = Rule(
             {HEADER: EITHER, copies.COPIES: EITHER},
             (Edit({HEADER: EITHER.replace('12', '13')}),),
             expect=(1,),
+        ),
+        # One of two that are alike; the copy is still as the other one is.
+        Case(
+            {HEADER: ALIKE, copies.COPIES: ALIKE},
+            (Edit({HEADER: ALIKE.replace('3', '4', 1)}),),
+            expect=(1,),
+        ),
+        # The two change places: each copy is as the wrong one is.
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER},
+            (Edit({HEADER: EITHER.replace('12', '1').replace('BIT 0', 'BIT 12')}),),
+            expect=(1, 1),
+        ),
+        # A function for either configuration: the one that the copy follows, then the other.
+        Case(
+            {HEADER: INLINE, copies.COPIES: INLINE},
+            (
+                Edit({HEADER: INLINE.replace('return 0', 'return 1')}),
+                Edit(
+                    {HEADER: INLINE.replace('return 0', 'return 1').replace('start;', 'start + 1;')}
+                ),
+            ),
+            expect=(1, 2),
         ),
         Case({HEADER: STRUCT, copies.COPIES: STRUCT}, (Edit({HEADER: LONGER}),), expect=(1,)),
         Case(
@@ -150,6 +178,35 @@ RULE = Rule(
         Case(
             {HEADER: EITHER, copies.COPIES: EITHER},
             (Edit({HEADER: EITHER.replace('ifdef CONFIG_64BIT', 'if defined(CONFIG_64BIT)')}),),
+        ),
+        # The branches change places, with their conditions; a condition is put around both.
+        Case(
+            {HEADER: ALIKE.replace('3', '4', 1), copies.COPIES: ALIKE.replace('3', '4', 1)},
+            (
+                Edit(
+                    {
+                        HEADER: '#ifdef TWO\n#define BIT 3\n#elif ONE\n#define BIT 4\n'
+                        '#else\n#define BIT 0\n#endif\n'
+                    }
+                ),
+            ),
+        ),
+        Case(
+            {HEADER: EITHER, copies.COPIES: EITHER},
+            (Edit({HEADER: f'#ifndef BIT\n{EITHER}#endif\n'}),),
+        ),
+        # The copy has the one without MMU, and the other changes.
+        Case(
+            {
+                HEADER: INLINE,
+                copies.COPIES: INLINE[INLINE.index('#else') :].replace('else', 'ifndef CONFIG_MMU'),
+            },
+            (Edit({HEADER: INLINE.replace('start;', 'start + 1;')}),),
+        ),
+        # Both sides of both.
+        Case(
+            {HEADER: ALIKE, copies.COPIES: ALIKE},
+            (Edit({HEADER: ALIKE.replace('3', '4'), copies.COPIES: ALIKE.replace('3', '4')}),),
         ),
         # Moved as it is.
         Case(TREE, (Edit({UTIL: '\n\n' + OLD}),)),

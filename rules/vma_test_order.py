@@ -87,7 +87,7 @@ class _Moment:
         originals, mine = self.originals(key), self.mine.get(key, [])
         if not originals or not mine:
             return None
-        return all(copies.same(copy, originals) for copy in mine)
+        return all(copies.is_copy(copy, originals) for copy in mine)
 
     def tokens(self, key: copies.Key, *, copied: bool = False) -> tuple[tuple[str, ...], ...]:
         found = self.mine.get(key, []) if copied else self.originals(key)
@@ -210,6 +210,7 @@ BOTH = {FS: STRUCT, UTIL: OLD, copies.COPIES: STRUCT + STATIC + OLD}
 LONGER = STRUCT.replace('end;', 'end, step;')
 NO_COPY = {HEADER: 'int keep;\n', copies.COPIES: '\n'}
 TWO = '#ifdef A\n#define B 1\n#else\n#define B 2\n#endif\n'
+ALIKE = TWO.replace('2', '1')
 DIR = copies.TESTS.rstrip('/')
 FAILED = BuildFailed((Diagnostic('error', "no member named 'step'", OTHER, 2),))
 
@@ -259,6 +260,15 @@ RULE = Rule(
             (
                 Edit({UTIL: TWO.replace('B 1', 'B 3')}),
                 Edit({copies.COPIES: TWO.replace('B 1', 'B 3')}),
+            ),
+            expect=(1,),
+        ),
+        # The other one is still what the copy is.
+        Case(
+            {UTIL: ALIKE, copies.COPIES: ALIKE},
+            (
+                Edit({UTIL: ALIKE.replace('B 1', 'B 3', 1)}),
+                Edit({copies.COPIES: ALIKE.replace('B 1', 'B 3', 1)}),
             ),
             expect=(1,),
         ),

@@ -191,8 +191,21 @@ def _run(task: Task[T]) -> list[T]:
     results = task(_HERE[0])
     seconds, cpu = time.monotonic() - started, time.process_time() - used
     what = ' '.join(str(word) for word in getattr(task, 'args', ()))
-    print(f'  {what}: {len(results)} in {seconds:.0f} s, {cpu:.0f} of cpu', file=sys.stderr)
+    told = [f'  {what}: {len(results)} in {seconds:.0f} s, {cpu:.0f} of cpu']
+    told += [f'    {line}' for result in results for line in _amiss(result)]
+    print('\n'.join(told), file=sys.stderr, flush=True)
     return results
+
+
+def _amiss(result: object) -> Iterator[str]:
+    """What is wrong with a result, for those who wait for the tables."""
+    match result:
+        case Told(name=name, loud=loud):
+            yield from (f'{name}: {line}' for line in loud)
+        case (_, Outcome() as outcome):
+            if not outcome.found:
+                yield f'{outcome.name}: missed'
+            yield from (f'{outcome.name}: wrong: {line}' for line in outcome.wrong)
 
 
 def run_all(
@@ -202,10 +215,9 @@ def run_all(
     with tempfile.TemporaryDirectory(prefix='evaluate-') as folder:
         if jobs == 1:
             _open(kernel, rules, Path(folder))
-            bench = _HERE.pop()
             for task in tasks:
-                yield from task(bench)
-            bench.quarantine.__exit__()
+                yield from _run(task)
+            _HERE.pop().quarantine.__exit__()
             return
         with Quarantine(kernel, load().cache) as quarantine:
             # The index of its words is made once, for all processes.

@@ -5,8 +5,9 @@ The only place where rules run. What a rule raises is our own fault and becomes
 a `Failure`; the other rules go on.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
+from bot.csyntax import C_FILES, parse
 from bot.errors import SandboxError
 from bot.harness import Workshop, build_series
 from bot.model import (
@@ -60,7 +61,7 @@ def review(
         parted.findings,
         parted.suppressed,
         builds,
-        failures,
+        failures + tuple(_unread(applied)),
         parted.remarks,
     )
 
@@ -78,6 +79,19 @@ def run_rules(
             failures.append(Failure(rule.id, one_line(f'{type(error).__name__}: {error}')))
     findings.sort(key=_order)
     return tuple(findings), tuple(failures)
+
+
+def _unread(applied: AppliedSeries | DoesNotApply) -> Iterator[Failure]:
+    """Yield the files that rules had to leave out, since they take too long to parse."""
+    told: set[str] = set()
+    for step in applied.steps:
+        for path in (diff.new_path or '' for diff in step.files):
+            if not path.endswith(C_FILES) or path in told:
+                continue
+            if parse(step.post.read(path) or b'').given_up:
+                told.add(path)
+                error = f'{one_line(path)} takes too long to parse: what it says is not judged'
+                yield Failure('parse', error, step.n)
 
 
 def _order(finding: Finding) -> tuple[int, str, int, int, str]:

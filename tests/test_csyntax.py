@@ -164,3 +164,32 @@ def test_what_can_be_had_of_a_broken_file() -> None:
     source = parse(b'int f(void)\n{\n\treturn 1;\n}\n)))) junk ((\nint g(void)\n{\n}\n')
     assert not source.clean
     assert 'f' in source.functions
+
+
+def test_a_text_that_takes_too_many_steps_yields_nothing_and_says_so() -> None:
+    source = parse(b'int f(void)\n{\n\treturn 1;\n}\n' + b'/ * ' * 3000)
+    assert source.given_up
+    assert not source.clean
+    assert (source.definitions, source.functions) == ((), {})
+    assert source.line(3) == '\treturn 1;'
+
+
+def test_a_comment_that_nothing_closes_reaches_to_the_end() -> None:
+    source = parse(b'int f(void)\n{\n\treturn 1;\n}\n' + b'/* ' * 30_000 + b'\nint g(void) { }\n')
+    assert not source.given_up
+    assert list(source.functions) == ['f']
+    assert tokens(source.text) == ('int', 'f', '(', 'void', ')', '{', 'return', '1', ';', '}')
+
+
+@pytest.mark.parametrize(
+    'text', [b'/*/', b'/* a */ /*', b'char a[] = "/*"; /* a', b'// /*\nint a; /* b']
+)
+def test_an_open_comment_is_found_behind_what_only_looks_like_one(text: bytes) -> None:
+    assert parse(text).clean
+    assert b'/*' not in (parse(text).root.text or b'')[text.rfind(b'/*') :]
+
+
+def test_deep_conditions_are_cut_off() -> None:
+    text = b''.join(b'#if A%d\n' % n for n in range(100)) + b'int f(void) { }\n' + b'#endif\n' * 100
+    (found,) = parse(text).definitions
+    assert found.context == tuple(f'A{n}' for n in range(64))

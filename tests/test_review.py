@@ -8,7 +8,7 @@ from bot.errors import SandboxError
 from bot.mailbox import read
 from bot.model import Hit, Series, Severity, Subject, Tree
 from bot.review import review
-from bot.rule import Rule
+from bot.rule import Case, Edit, Rule, subject_of
 from bot.series import assemble
 from bot.tree import Quarantine
 from tests.conftest import Demo
@@ -44,3 +44,15 @@ def test_a_crashing_rule_is_a_failure_and_the_others_go_on(sample: Demo) -> None
     prints = [one.fingerprint for one in found.findings]
     assert [one.hit.n for one in found.findings] == [1, 2, 3, 4, 5, 6]
     assert len(set(prints)) == len({one.hit.path for one in found.findings})
+
+
+def test_a_file_that_can_not_be_parsed_is_a_failure_and_the_others_are_judged() -> None:
+    slow, good = 'mm/a.c', 'mm/b.c'
+    case = Case({slow: '\n'}, (Edit({slow: '/ * ' * 3000, good: 'int b;\n'}),))
+    applied = subject_of(case).applied
+    found = review(applied, [rule('says', says)], [], SandboxError('none'))
+    assert [(one.what, one.error, one.n) for one in found.failures] == [
+        ('parse', 'mm/a.c takes too long to parse: what it says is not judged', 1)
+    ]
+    assert found.verdict == 'could-not-check'
+    assert [one.rule for one in found.findings] == ['says']

@@ -5,9 +5,10 @@ Answers what the text of one file says, by tree-sitter, without preprocessing.
 Leaves what it means across files to the rules. A file that does not parse
 cleanly yields what can be had, and says so (`Source.clean`,
 `Function.clean`): a rule that needs control flow says less there, never more.
+One that takes too many steps to parse yields nothing (`Source.given_up`).
 """
 
-from bot.csyntax.diff import added_nodes, changed_line, introduced
+from bot.csyntax.diff import C_FILES, added_nodes, changed_line, introduced
 from bot.csyntax.flow import Flow, Point, flow_of
 from bot.csyntax.source import Source, parse, text_of
 from bot.csyntax.syntax import (
@@ -22,6 +23,7 @@ from bot.csyntax.syntax import (
 )
 
 __all__ = [
+    'C_FILES',
     'Call',
     'Definition',
     'Flow',

@@ -5,7 +5,8 @@ The result is as long as the text, line for line and column for column, so that
 every position stays true: attributes become blanks, `for_each_…(…)` becomes a
 `while (…)`, `scoped_guard(…)` an `if (…)`, and a type that is a macro's argument
 (`container_of(p, struct foo, m)`) a single word, as does a macro that stands for
-an entry of an enum (`DECLARE_BIT(READ, 0),`). Nothing inside comments, strings
+an entry of an enum (`DECLARE_BIT(READ, 0),`). A comment that nothing closes is
+blank to the end of the file. Nothing else inside comments, strings
 or preprocessor lines is touched.
 """
 
@@ -35,7 +36,7 @@ ATTRIBUTES = tuple(WORDS.split())
 WITH_ARGUMENTS = tuple(WORDS_WITH_ARGUMENTS.split())
 
 SKIPPED = re.compile(
-    rb'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
+    rb'/\*(?:.*?\*/|(?P<unclosed>.*))|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
     rb'|^[ \t]*#(?:[^\n\\]|\\\n|\\.)*',
     re.S | re.M,
 )
@@ -52,15 +53,18 @@ ENUM = re.compile(rb'\benum\b[^;{}()]*\{')
 ENTRY = re.compile(rb'(?:^|[{,])[ \t]*(\w+[ \t]*\([^()\n]*\))(?=[ \t]*(?:[,}\n]|/\*))', re.M)
 NOT_IN_NAMES = re.compile(rb'[^\w\n]')
 BLANK = re.compile(rb'[^\n]')
+PARENTHESIS = re.compile(rb'[()]')
+NEARBY = 4000
 
 
 def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
     """Return the masked text, and where `scoped_guard`s stand (byte offsets)."""
-    text = _entries(text)
+    text = _entries(_closed(text))
     if not WORD.search(text):
         return text, frozenset()
     out = bytearray(text)
     guards = set()
+    pairs: dict[int, int] | None = None
     skipped = iter([*(found.span() for found in SKIPPED.finditer(text)), (len(text), len(text))])
     start, end = next(skipped)
     for found in WORD.finditer(text):
@@ -75,7 +79,9 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
         if found['type']:
             out[found.start('type') : last] = NOT_IN_NAMES.sub(b'_', found['type'])
             continue
-        close = _closing(text, last)
+        if pairs is None:
+            pairs = _pairs(text)
+        close = pairs.get(last)
         if close is None:
             continue
         if found['called']:
@@ -88,6 +94,16 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
     return bytes(out), frozenset(guards)
 
 
+def _closed(text: bytes) -> bytes:
+    """Blank a comment that nothing closes: parsers would look for its end from every `/*` in it."""
+    if text.rfind(b'/*') + 1 < text.rfind(b'*/') or b'/*' not in text:
+        return text
+    for found in SKIPPED.finditer(text):
+        if found['unclosed'] is not None:
+            return text[: found.start()] + BLANK.sub(b' ', found[0])
+    return text
+
+
 def _entries(text: bytes) -> bytes:
     """Make words of the macros in enums."""
     out = bytearray(text)
@@ -98,17 +114,13 @@ def _entries(text: bytes) -> bytes:
     return bytes(out)
 
 
-def _closing(text: bytes, start: int) -> int | None:
-    """Return the offset behind the parenthesis that closes the one at `start`."""
-    depth = 0
-    for position in range(start, min(len(text), start + 4000)):
-        char = text[position]
-        if char == 0x28:
-            depth += 1
-        elif char == 0x29:
-            depth -= 1
-            if depth == 0:
-                return position + 1
-        elif char in b'{;' and depth == 0:
-            return None
-    return None
+def _pairs(text: bytes) -> dict[int, int]:
+    """Return, by the offset of each parenthesis that is closed nearby, the one behind its pair."""
+    pairs, opened = {}, []
+    for found in PARENTHESIS.finditer(text):
+        at = found.start()
+        if text[at] == 0x28:
+            opened.append(at)
+        elif opened and at - (first := opened.pop()) < NEARBY:
+            pairs[first] = at + 1
+    return pairs

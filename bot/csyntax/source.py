@@ -1,11 +1,12 @@
 """One parsed file."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
 import tree_sitter_c
-from tree_sitter import Language, Node, Parser, Query, QueryCursor
+from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
 from bot.csyntax.mask import mask
 from bot.csyntax.syntax import (
@@ -30,6 +31,12 @@ CONDITION = re.compile(
 GUARD = re.compile(
     rb'\A(?>\s+|/\*.*?\*/|//[^\n]*\n)*+#\s*ifndef\s+(\w+)\s*\n\s*#\s*define\s+\1\b', re.S
 )
+# How often tree-sitter may report that it goes on (it does every hundred steps), and how often
+# more for every byte. The worst of Linux 7.2's files reports twice for a hundred bytes, most
+# once for two hundred; text made to be slow, ten thousand times for three thousand.
+STEPS, STEPS_PER_BYTE = 1000, 0.1
+DEEPEST = 64
+"""How many `#if`s around a line are told apart."""
 SPECIFIERS = {'struct_specifier': 'struct', 'union_specifier': 'union', 'enum_specifier': 'enum'}
 # What definitions at the top level may lie in.
 NESTS = {
@@ -45,17 +52,24 @@ NESTS = {
 
 
 class Source:
-    """A file's text and syntax tree. Positions are those of the text."""
+    """
+    A file's text and syntax tree. Positions are those of the text.
+
+    `given_up`: it would have taken too long to parse, and nothing is known of it.
+    """
 
     def __init__(self, text: bytes) -> None:
         self.text = text
         self._masked, self._guards = mask(text)
-        self.root = Parser(C).parse(self._masked).root_node
+        tree = _tree(self._masked)
+        self.given_up = tree is None
+        self.root = (tree or Parser(C).parse(b'')).root_node
+        self._queried: dict[str, list[Node]] = {}
 
     @property
     def clean(self) -> bool:
         """Whether all of it was understood."""
-        return not self.root.has_error
+        return not self.given_up and not self.root.has_error
 
     @cached_property
     def lines(self) -> list[bytes]:
@@ -99,7 +113,10 @@ class Source:
 
     def query(self, pattern: str) -> Iterator[Node]:
         """Yield the nodes that a tree-sitter query captures as `@hit`."""
-        yield from QueryCursor(_query(pattern)).captures(self.root).get('hit', [])
+        if pattern not in self._queried:
+            found = QueryCursor(_query(pattern)).captures(self.root)
+            self._queried[pattern] = found.get('hit', [])
+        yield from self._queried[pattern]
 
     @cached_property
     def _conditions(self) -> list[tuple[int, tuple[str, ...]]]:
@@ -123,17 +140,13 @@ class Source:
                 stack.pop()
             elif stack:
                 stack[-1] = f'else of {stack[-1]}' if word == 'else' else condition
-            changes.append((line, tuple(entry for entry in stack if entry)))
+            changes.append((line, tuple(entry for entry in stack[:DEEPEST] if entry)))
         return changes
 
     def context(self, line: int) -> tuple[str, ...]:
         """Return the `#if` conditions that a line stands under."""
-        found: tuple[str, ...] = ()
-        for start, conditions in self._conditions:
-            if start > line:
-                break
-            found = conditions
-        return found
+        at = bisect_right(self._conditions, line, key=lambda change: change[0])
+        return self._conditions[at - 1][1] if at else ()
 
     def _make(self, kind: Kind, name: str, node: Node, *, last: Node | None = None) -> Definition:
         end = last or node
@@ -205,6 +218,26 @@ class Source:
                 tuple(variables(node)),
                 self._guards,
             )
+
+
+def _tree(text: bytes) -> Tree | None:
+    """Parse a text in as many steps as one of its length may take; None if that is not enough."""
+    left = STEPS + STEPS_PER_BYTE * len(text)
+    view = memoryview(text)
+
+    def stop(_offset: int, _error: bool) -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    parser = Parser(C)
+    try:
+        counted = parser.parse(lambda offset, _: view[offset:], progress_callback=stop)
+    except ValueError:  # what it says when it was stopped
+        return None
+    # Steps are counted only where the text is read by a callback, and a tree of such a text does
+    # not know it (`Node.text` crashes): made again from the first one, which takes no time.
+    return parser.parse(text, counted)
 
 
 @lru_cache(maxsize=512)

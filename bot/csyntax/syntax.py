@@ -12,7 +12,7 @@ from bot.csyntax.mask import ATTRIBUTES, WITH_ARGUMENTS
 Kind = Literal['function', 'prototype', 'struct', 'union', 'enum', 'typedef', 'macro']
 
 TOKEN = re.compile(
-    rb'/\*.*?\*/|//[^\n]*|\\\n'
+    rb'/\*(?:.*?\*/|.*)|//[^\n]*|\\\n'
     rb'|(?P<token>"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|[A-Za-z_]\w*|\.?\d[\w.]*'
     rb'|\.\.\.|->|\+\+|--|<<=|>>=|<<|>>|[-+*/%&|^!=<>]=|&&|\|\||##|\S)',
     re.S,

@@ -185,7 +185,10 @@ class Names:
         That are members of a family that a number tells apart, a change of
         case, and one part of the name that is another word: set, test.
         """
-        if re.sub(r'\d', '', name) == re.sub(r'\d', '', other) or name.lower() == other.lower():
+        numbered = re.findall(r'\d', name) != re.findall(r'\d', other)
+        if numbered and re.sub(r'\d', '', name) == re.sub(r'\d', '', other):
+            return False
+        if name.lower() == other.lower():
             return False
         mine, others = name.split('_'), other.split('_')
         if distance < 2 or len(mine) != len(others):

@@ -113,6 +113,17 @@ RULE = Rule(
             expect=(1,),
         ),
         Case(TREE, (Edit({FILE: NOTE + CODE}),), expect=(1,)),
+        # A number in another place, not another number.
+        Case(
+            {FILE: CODE.replace('_vma_prepare', '4_vma_prepare')},
+            (
+                Edit(
+                    {FILE: ADDED.replace('_vma_prepare', '4_vma_prepare')},
+                    'mm: x\n\nThis follows example_4vma_prepare() and returns.',
+                ),
+            ),
+            expect=(1,),
+        ),
         Case(TREE, (Edit({FILE: ADDED}), Edit({FILE: DOC + ADDED})), expect=(2,)),
         # The series' own new name.
         Case(
@@ -141,6 +152,15 @@ RULE = Rule(
     ),
     good=(
         _said('This adds example_vma_remove(), which example_vma_other() will want.'),
+        Case(
+            {FILE: CODE.replace('vma_prepare', 'vma2_prepare')},
+            (
+                Edit(
+                    {FILE: ADDED.replace('vma_prepare', 'vma2_prepare')},
+                    'mm: x\n\nThere is no example_vma3_prepare() yet.',
+                ),
+            ),
+        ),
         _said('Nothing is like completely_unknown_thing() here.'),
         _said('It crashed:\n\n  example_vma_insrt+0x12/0x34\n  example_vma_insrt()\n\nMended.'),
         _said(

@@ -135,6 +135,17 @@ def paths(body: str) -> set[str]:
         ('switch (x) { case 1: a(); break; } b();', {'ab', 'b'}),
         ('do { a(); } while (0); b();', {'ab'}),
         ('while (1) { a(); if (x) break; } b();', {'ab', 'aab'}),
+        ('a();\n#ifdef X\nb();\n#else\nc();\n#endif\nd();', {'abd', 'acd'}),
+        ('a();\n#if X\nb();\n#elif Y\nc();\n#endif\nd();', {'abd', 'acd', 'ad'}),
+        ('\n#ifdef X\nreturn a();\n#else\nb();\n#define Z c()\n#endif\nd();', {'a', 'bd'}),
+        ('\n#ifndef X\nif (x) return a();\n#endif\nb();', {'a', 'b'}),
+        (
+            'switch (x) {\n#ifdef X\ncase 1: a(); break;\n#else\ncase 2: b(); break;\n#endif\n}',
+            {'', 'a', 'b'},
+        ),
+        ('switch (x) { case 1: a();\n#if X\ndefault: b();\n#endif\n} c();', {'ac', 'abc', 'bc'}),
+        ('switch (x) { case 1: a(); { case 2: b(); } }', {'', 'ab', 'b'}),
+        ('auto p = a(); const auto q = b(p); if (x) return q; c();', {'ab', 'abc'}),
         ('for (i = 0; i < 2; i++) { if (x) continue; a(); break; } b();', {'ab', 'b'}),
     ],
 )

@@ -22,6 +22,7 @@ Edge = tuple[int, bool | None]
 TRUE = ('1', 'true')
 FALSE = ('0', 'false')
 UNWRAPPED = ('likely', 'unlikely')
+CONDITIONAL = ('preproc_if', 'preproc_ifdef', 'preproc_elif', 'preproc_elifdef', 'preproc_else')
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class _Builder:
         self.gotos: list[tuple[list[Edge], str]] = []
         self.breaks: list[list[Edge]] = []
         self.continues: list[list[Edge]] = []
-        self.cases: list[list[int]] = []
+        self.switches: list[int] = []
         self.has_default: list[bool] = []
 
     def build(self, body: Node) -> Flow | None:
@@ -171,12 +172,7 @@ class _Builder:
         if node.type in ('comment', ';', 'function_definition') or not node.is_named:
             return ends
         if node.type.startswith('preproc_'):
-            # Either branch of an #if may be what is compiled: both are followed.
-            inner = [child for child in node.named_children if not _is_condition(node, child)]
-            after = ends
-            for child in inner:
-                after = self.statement(child, after)
-            return [*after, *(edge for edge in ends if edge not in after)]
+            return self.compiled(node, ends)
         return [(self.point('do', node, ends), None)]
 
     def condition(self, node: Node, ends: list[Edge]) -> tuple[list[Edge], list[Edge]]:
@@ -210,6 +206,21 @@ class _Builder:
         holds = [] if text in FALSE else [(index, True)]
         fails = [] if text in TRUE else [(index, False)]
         return holds, fails
+
+    def compiled(self, node: Node, ends: list[Edge]) -> list[Edge]:
+        """Follow each branch of an `#if`, since any may be what is compiled; without else, none."""
+        if node.type not in CONDITIONAL:
+            return ends
+        other = node.child_by_field_name('alternative')
+        condition = (node.child_by_field_name('condition'), node.child_by_field_name('name'), other)
+        after = ends
+        for child in node.named_children:
+            if child not in condition:
+                after = self.statement(child, after)
+        if node.type == 'preproc_else':
+            return after
+        rest = self.compiled(other, ends) if other is not None else ends
+        return [*after, *(edge for edge in rest if edge not in after)]
 
     # --- statements, by tree-sitter's names ---
 
@@ -284,19 +295,20 @@ class _Builder:
         index = self.point('do', condition, ends)
         self.breaks.append([])
         self.has_default.append(False)
+        self.switches.append(index)
         after: list[Edge] = []
         for child in body.named_children:
-            if child.type == 'case_statement':
-                after = [*after, (index, None)]
             after = self.statement(child, after)
+        self.switches.pop()
         if not self.has_default.pop():
             after = [*after, (index, None)]
         return after + self.breaks.pop()
 
     def _case_statement(self, node: Node, ends: list[Edge]) -> list[Edge]:
         value = node.child_by_field_name('value')
-        if value is None and self.has_default:
-            self.has_default[-1] = True
+        if self.switches:
+            ends = [*ends, (self.switches[-1], None)]
+            self.has_default[-1] |= value is None
         for child in node.named_children:
             if child != value:
                 ends = self.statement(child, ends)
@@ -330,7 +342,3 @@ class _Builder:
     def _return_statement(self, node: Node, ends: list[Edge]) -> list[Edge]:
         self.join([(self.point('return', node, ends), None)], 1)
         return []
-
-
-def _is_condition(parent: Node, child: Node) -> bool:
-    return child in (parent.child_by_field_name('condition'), parent.child_by_field_name('name'))

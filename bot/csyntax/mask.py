@@ -5,9 +5,9 @@ The result is as long as the text, line for line and column for column, so that
 every position stays true: attributes become blanks, `for_each_…(…)` becomes a
 `while (…)`, `scoped_guard(…)` an `if (…)`, and a type that is a macro's argument
 (`container_of(p, struct foo, m)`) a single word, as does a macro that stands for
-an entry of an enum (`DECLARE_BIT(READ, 0),`). A comment that nothing closes is
-blank to the end of the file. Nothing else inside comments, strings
-or preprocessor lines is touched.
+an entry of an enum (`DECLARE_BIT(READ, 0),`), and `auto` a type's name. A comment
+that nothing closes is blank to the end of the file. Nothing else inside comments,
+strings or preprocessor lines is touched.
 """
 
 import re
@@ -43,6 +43,7 @@ SKIPPED = re.compile(
 WORD = re.compile(
     rb'\b(?:(?P<attribute>' + '|'.join(ATTRIBUTES).encode() + rb')\b(?![ \t]*\()'
     rb'|(?P<called>' + '|'.join(WITH_ARGUMENTS).encode() + rb')[ \t]*(?=\()'
+    rb'|(?P<auto>auto)(?=\s+\w+\s*=)'
     rb'|(?P<loop>\w*for_each\w*)[ \t]*(?=\()'
     rb'|(?P<guard>scoped_guard|scoped_cond_guard|scoped_user_\w+)[ \t]*(?=\())'
     rb'|(?:(?<=\w\()|(?<=,)\s*)(?P<type>'
@@ -73,6 +74,9 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
         if start <= found.start() < end:
             continue
         first, last = found.span()
+        if found['auto']:
+            out[first:last] = b'Auto'
+            continue
         if found['attribute']:
             out[first:last] = b' ' * (last - first)
             continue

@@ -83,10 +83,12 @@ def _more(tree: Snapshot, store: str) -> Iterator[Plant]:
         yield Plant(f'{name} is new, and written back', (both,), store, also=ALSO)
         second = Edit({store: stored}, f'mm: write {name} back\n\nAcross the hook.')
         yield Plant(f'{name} is written back a patch later', (struct, second), store, also=ALSO)
-    handed = _with(
-        whole, STORE,
-        partial(back.sub, r'\g<0>\tvma_set_more(vma, desc->planted);\n'),
-    )  # fmt: skip
+    setter = (
+        'static void vma_set_more(struct vm_area_struct *vma, unsigned long more)\n'
+        '{\n\tvma->vm_planted = more;\n}\n\n'
+    )
+    call = partial(back.sub, r'\g<0>\tvma_set_more(vma, desc->planted);\n')
+    handed = _with(whole, STORE, lambda function: setter + call(function))
     yield Plant('a setter gets it', (Edit({TYPES: added, store: handed}),), store, also=ALSO)
 
 

@@ -5,7 +5,8 @@ The letters are changed by program: two swapped, one left out, one doubled, one
 replaced, and two of those at once in long names. What happens to be a word of
 the kernel, or loses its underscores, is left out. Not found (and rightly so): a
 slip of one letter that makes a plural or a participle, or that a macro of the
-kernel could paste.
+kernel could paste; and two slips in two parts of a name that make words of
+both, as `uio_pcis_vva_open`, which might be a name of its own.
 """
 
 from collections.abc import Iterator

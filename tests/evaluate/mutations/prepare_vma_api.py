@@ -22,7 +22,7 @@ MISTAKES = (
     ('if (mutex_lock_interruptible(&planted_lock))', '	return -EINTR;'),
     ('if (vm_iomap_memory(planted_vma, planted_base, PAGE_SIZE))', '	return -EAGAIN;'),
     ('memset(&desc->action, 0, sizeof(desc->action));', 'desc->action = planted_action;'),
-    ('rcu_read_lock();', 'planted_look(desc->file);'),
+    ('rcu_read_lock();', '(void)file_inode(desc->file);'),
     ('vma_set_page_prot(planted_vma);',),
     (
         'down_read(&planted_sem);',

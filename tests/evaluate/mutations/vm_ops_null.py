@@ -5,10 +5,6 @@ Taken out are `x->vm_ops &&`, `!x->vm_ops ||` and `vma_is_anonymous(x) ||`
 before a use of x, and an `if` on vm_ops or vma_is_anonymous() that only returns.
 Put in is a use at the top of functions that others call, one a file. Functions
 with a vm_fault at hand are left alone: the rule says nothing there.
-
-Missed is __vm_normal_page() of 7.3, whose callers declare `auto` variables,
-which the parser does not know: a static function with unread callers is not
-judged.
 """
 
 import re

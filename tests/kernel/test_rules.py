@@ -1,0 +1,49 @@
+"""Every rule on the real kernel: some of the mistakes that `make evaluate` plants are found."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from bot.model import Hit, Subject
+from bot.rule import Rule
+from bot.tree import Quarantine
+from rules import ALL
+from tests.evaluate.__main__ import Bench, judged
+from tests.evaluate.planting import Kept, Plant
+from tests.kernel import debian
+
+SOME = 4
+BUILT = 1
+"""Plants of a rule that are judged; of one whose plants are built."""
+
+
+@pytest.fixture(scope='module')
+def bench(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with Quarantine(kernel, debian.cache()) as quarantine:
+        tree = Kept(quarantine.at(quarantine.resolve('HEAD')))
+        yield Bench(quarantine, tree, ALL, tmp_path_factory.mktemp('builds'))
+
+
+def plants(bench: Bench, rule: Rule) -> list[Plant]:
+    module = import_module(f'tests.evaluate.mutations.{rule.id.replace("-", "_")}')
+    first: list[Plant] = list(islice(module.plants(bench.tree), SOME))
+    return first[:BUILT] if first and first[0].built else first
+
+
+def nothing(_: Subject) -> Iterator[Hit]:
+    yield from ()
+
+
+@pytest.mark.parametrize('rule', ALL, ids=lambda rule: rule.id)
+def test_planted_mistakes_are_found_by_their_rule_alone(bench: Bench, rule: Rule) -> None:
+    deaf = replace(bench, rules=[replace(rule, check=nothing)])
+    made = plants(bench, rule)
+    assert made
+    for plant in made:
+        outcome = judged(bench, rule.id, plant)
+        assert (outcome.found, outcome.wrong) == (True, ()), plant.name
+        assert not judged(deaf, rule.id, plant).found, plant.name

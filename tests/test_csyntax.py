@@ -146,6 +146,9 @@ def paths(body: str) -> set[str]:
         ('switch (x) { case 1: a();\n#if X\ndefault: b();\n#endif\n} c();', {'ac', 'abc', 'bc'}),
         ('switch (x) { case 1: a(); { case 2: b(); } }', {'', 'ab', 'b'}),
         ('auto p = a(); const auto q = b(p); if (x) return q; c();', {'ab', 'abc'}),
+        ('scoped_guard(mutex, &l) { if (x) return a(); b(); } c();', {'a', 'bc'}),
+        ('for_each_thing(p, &l) { a(); break; } b();', {'ab', 'b'}),
+        ('if (x ? a() : b()) c(); return d(e());', {'abcde', 'abde'}),
         ('for (i = 0; i < 2; i++) { if (x) continue; a(); break; } b();', {'ab', 'b'}),
     ],
 )

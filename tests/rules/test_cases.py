@@ -1,7 +1,11 @@
 """Every rule's own cases, generated."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 
+from bot.model import Hit, Subject
 from bot.rule import Case, Rule, finding_of, subject_of
 from rules import ALL
 
@@ -29,6 +33,16 @@ def test_bad(rule: Rule, case: Case) -> None:
         assert '\n' not in hit.message
         assert not hit.message.endswith('.')
         assert finding_of(rule, hit).fingerprint
+
+
+def nothing(_: Subject) -> Iterator[Hit]:
+    yield from ()
+
+
+@pytest.mark.parametrize(('rule', 'case'), [one[1:] for one in BAD], ids=[one[0] for one in BAD])
+def test_a_bad_case_fails_without_the_rules_body(rule: Rule, case: Case) -> None:
+    with pytest.raises(AssertionError):
+        test_bad(replace(rule, check=nothing), case)
 
 
 @pytest.mark.parametrize(('rule', 'case'), [one[1:] for one in GOOD], ids=[one[0] for one in GOOD])

@@ -188,14 +188,15 @@ def watch(config: Path | None, once: bool) -> int:
 
 @bot.command()
 @service
-def work(config: Path | None, once: bool) -> int:
+@click.option('--parked', is_flag=True, help='Try what is parked anew: its cause was mended.')
+def work(config: Path | None, once: bool, parked: bool) -> int:
     """
     Judge the series that were kept, one review each.
 
-    On SQLite one process at a time; on PostgreSQL any number, on any number
+    On SQLite one of these at a time; on PostgreSQL any number, on any number
     of machines.
     """
-    services.work(load(config), _working(), once=once)
+    services.work(load(config), once=once, parked=parked)
     return CLEAN
 
 
@@ -203,7 +204,7 @@ def work(config: Path | None, once: bool) -> int:
 @service
 def run(config: Path | None, once: bool) -> int:
     """Watch and work in one process, for a laptop."""
-    services.run(load(config), _working(), once=once)
+    services.run(load(config), once=once)
     return CLEAN
 
 
@@ -312,10 +313,6 @@ def status(config: Path | None, as_json: bool) -> int:
     """List the series: state, since when, and why."""
     print(services.status(load(config), as_json=as_json), end='')
     return CLEAN
-
-
-def _working() -> Choice:
-    return Choice(jobs=len(os.sched_getaffinity(0)))
 
 
 @bot.group()

@@ -30,6 +30,8 @@ ARCHES = {
     's390x': 's390', 'riscv64': 'riscv', 'loongarch64': 'loongarch', 'armv7l': 'arm',
 }  # fmt: skip
 UNITS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
+MOST_PROCESSES = 4
+"""Of `bot work`, unless more are asked for: each wants memory for its builds."""
 SIZES = {'': 0, 'K': 10, 'M': 20, 'G': 30}
 
 VMA = Harness(
@@ -90,6 +92,8 @@ class Config:
     identity: str | None
     grace: float
     stop_file: Path
+    processes: int
+    patience: float
 
 
 def load(named: Path | None = None) -> Config:
@@ -274,6 +278,11 @@ class _Smtp(_Table):
     envelope: str = ''
 
 
+class _Work(_Table):
+    processes: int | None = Field(default=None, ge=1)
+    patience: Duration = 86400.0
+
+
 class _File(_Table):
     lore: _Lore = _Lore()
     scope: _Scope = _Scope()
@@ -287,6 +296,7 @@ class _File(_Table):
     state: _State = _State()
     mail: _Mail = _Mail()
     smtp: _Smtp | None = None
+    work: _Work = _Work()
 
 
 def _made(file: _File, path: Path | None) -> Config:
@@ -337,6 +347,8 @@ def _made(file: _File, path: Path | None) -> Config:
         file.mail.identity,
         file.mail.grace,
         Path(file.mail.stop_file or state / 'STOP').expanduser(),
+        file.work.processes or min(len(os.sched_getaffinity(0)), MOST_PROCESSES),
+        file.work.patience,
     )
 
 

@@ -13,17 +13,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent import futures
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from bot.assembly import Letter, letter
 from bot.errors import BotError, LoreError, StoreError
-from bot.mirror import Arrival, Mirror, Place
-from bot.model import Mail, Review, Scope
+from bot.mirror import OVERLAP, Arrival, Mirror, Place
+from bot.model import CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
 from bot.orders import Standing
 from bot.output import json as json_output
 from bot.plain import one_line
+from bot.pool import DiedError, Pool
 from bot.respond import Response
 from bot.series import parse_mail
 from bot.store import Cursor, Store, Taken
@@ -36,6 +39,8 @@ MOST_KILLS = 25
 FIRST_WAIT = 60.0
 """Seconds until what failed is tried again; twice as long each time."""
 LONGEST_WAIT = 3600.0
+TREES_MOVE = 3600.0
+"""Seconds until a series that does not apply is tried again."""
 
 Say = Callable[[str], None]
 Wait = Callable[[float], bool]
@@ -62,6 +67,7 @@ class Watcher:
     say: Say
     weigh: Callable[[Mail], Standing] = lambda _: 'not-checked'
     """What the signature of a mail with orders for us is worth."""
+    _gone: set[tuple[str, int]] = field(default_factory=set)  # what was said, to say it once
 
     def once(self) -> int:
         """Poll every list once; how many mails that matter were new. Raises `LoreError`."""
@@ -86,13 +92,18 @@ class Watcher:
         if not cursors:
             self._begin(mirror, epochs, since)
             cursors = self.store.cursors(mirror.name)
+        elif walked := [one.date for one in cursors.values() if one.date]:
+            # An epoch that is new since the last poll, however long ago that was.
+            since = min(since, max(walked) - OVERLAP)
         count = 0
         for epoch, fingerprint in epochs.items():
             cursor = cursors.get(epoch)
             if cursor is None or cursor.fingerprint != fingerprint:
                 count += self._epoch(mirror, epoch, fingerprint, cursor, since)
         for epoch in sorted(set(cursors) - set(epochs)):
-            self.say(f'{mirror.name}/{epoch}: the archive no longer offers this epoch')
+            if (mirror.name, epoch) not in self._gone:
+                self._gone.add((mirror.name, epoch))
+                self.say(f'{mirror.name}/{epoch}: the archive no longer offers this epoch')
         return count
 
     def _begin(self, mirror: Mirror, epochs: dict[int, str], since: int) -> None:
@@ -162,15 +173,21 @@ def _batches(arrivals: Iterator[Arrival]) -> Iterator[list[Arrival]]:
 
 @dataclass(frozen=True)
 class Worker:
-    """Judges series. `judge` is the same whoever hands out the work."""
+    """
+    Judges series. `judge` is the same whoever hands out the work.
+
+    `patience`: so many seconds after its last mail, a series that does not
+    apply is tried again, since trees move.
+    """
 
     store: Store
     judge: Judge
+    patience: float
     say: Say
 
     def one(self, series: int) -> bool:
         """Judge a series and keep the review; False where it was no longer wanted."""
-        taken = self.store.take(series)
+        taken = self.store.take(series, most_kills=MOST_KILLS)
         if taken is None:
             return False
         self.say(f'series {series}: judging "{one_line(taken.title, 80)}" v{taken.revision}')
@@ -186,44 +203,117 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # one series must not stop the others
             self._failed(taken, f'{type(error).__name__}: {error}')
             return True
-        if review.failures:
-            first = review.failures[0]
-            self._failed(taken, f'{first.what}: {first.error}')
-            return True
-        seconds = round(time.monotonic() - started, 3)
-        report = json_output.render(review)
-        self.store.finish(series, seconds, review.verdict, report, review.findings, response)
-        self.say(f'series {series}: {review.verdict}, {len(review.findings)} findings')
+        self._keep(taken, review, response, round(time.monotonic() - started, 3))
         return True
 
-    def _failed(self, taken: Taken, reason: str) -> None:
-        self.say(f'series {taken.series}: try {taken.tries} failed: {one_line(reason, 300)}')
-        self.store.give_back(taken.series, one_line(reason, 1000), most=MOST_TRIES, wait=FIRST_WAIT)
+    def _keep(self, taken: Taken, review: Review, response: Response, seconds: float) -> None:
+        """Decide whether a review is the last word on a series."""
+        series = taken.series
+        reason = our_fault(review)
+        if reason is not None:
+            self._failed(taken, reason)
+        elif isinstance(review.series, Incomplete) and review.series.missing:
+            self.say(f'series {series}: {review.series.reason}')
+            self.store.lacking(series, taken.parts, one_line(review.series.reason, 1000))
+        elif isinstance(review.series, Incomplete):
+            # b4 came to no result: its limits may have been ours.
+            self._failed(taken, review.series.reason, last='incomplete')
+        elif isinstance(review.applied, DoesNotApply) and 0 <= taken.age < self.patience:
+            why = f'does not apply yet: patch {review.applied.n}: {review.applied.reason}'
+            self.say(f'series {series}: {one_line(why, 300)}')
+            self.store.postpone(series, one_line(why, 1000), min(TREES_MOVE, self.patience))
+        else:
+            report = json_output.render(review)
+            self.store.finish(series, seconds, review.verdict, report, review.findings, response)
+            self.say(f'series {series}: {review.verdict}, {len(review.findings)} findings')
 
-    def recover(self) -> None:
-        """Take up again what a killed worker left; only where there is no other worker."""
-        for series in self.store.begun():
+    def _failed(self, taken: Taken, reason: str, last: str = 'parked') -> None:
+        self.say(f'series {taken.series}: try {taken.tries} failed: {one_line(reason, 300)}')
+        self.store.give_back(
+            taken.series, one_line(reason, 1000), most=MOST_TRIES, wait=FIRST_WAIT, last=last
+        )
+
+
+def our_fault(review: Review) -> str | None:
+    """
+    Return why a review says less than it should, through no doing of the series.
+
+    A build that hit a limit is not of these: it would again.
+    """
+    for failure in review.failures:
+        return f'{failure.what}: {failure.error}'
+    for build in review.builds:
+        match build.outcome:
+            case CouldNotRun(reason=reason, limit=None | 'interrupted'):
+                return f'{build.harness} at patch {build.n}: {reason}'
+    return None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Has all that is due judged by a pool of processes."""
+
+    store: Store
+    pool: Pool
+    say: Say
+
+    def one(self, series: int) -> bool:
+        """Have a series judged; put it back where its process dies. Raises `StoreError`."""
+        try:
+            return self.pool.judge(series)
+        except DiedError:
+            self.say(f'series {series}: the process that judged it died')
             self.store.put_back(series, killed=True, most=MOST_KILLS)
+            return True
+
+    def recover(self, *, killed: bool) -> None:
+        """Take up again what was begun and not ended, while nothing is in hand."""
+        for series in self.store.begun():
+            self.store.put_back(series, killed=killed, most=MOST_KILLS)
 
     def all(self) -> int:
-        """Judge all that is due, one after the other; how many that were."""
+        """Judge all that is due; how many that were. Raises `StoreError`."""
         count = 0
-        while due := self.store.due():
-            for series in due:
-                count += self.one(series)
-        return count
+        going: dict[Future[bool], int] = {}
+        with ThreadPoolExecutor(self.pool.size) as threads:
+            try:
+                while True:
+                    due = [one for one in self.store.due() if one not in going.values()]
+                    for series in due[: self.pool.size - len(going)]:
+                        going[threads.submit(self.one, series)] = series
+                    if not going:
+                        return count
+                    for done in futures.wait(going, return_when=FIRST_COMPLETED).done:
+                        del going[done]
+                        count += done.result()
+            except BaseException:
+                self.pool.stop()
+                raise
 
     def loop(self, poll: float, wait: Wait) -> None:
         """Judge for ever, until `wait` says to stop."""
+        killed = True
+        failures = 0
         while True:
-            self.all()
-            if wait(poll):
+            try:
+                self.recover(killed=killed)
+                killed = False
+                self.all()
+                failures = 0
+            except BotError as error:
+                failures += 1
+                self.say(f'{one_line(str(error), 300)}: trying again')
+            if wait(min(poll * 2 ** min(failures, 10), LONGEST_WAIT)):
                 return
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of the one worker that a SQLite database has. Raises `StoreError`."""
+def alone(path: Path) -> Iterator[int]:
+    """
+    Hold the lock of the one `bot work` that a SQLite database has; the open file.
+
+    Raises `StoreError`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -234,6 +324,6 @@ def alone(path: Path) -> Iterator[None]:
     try:
         os.ftruncate(file, 0)
         os.write(file, json.dumps({'pid': os.getpid()}).encode())
-        yield
+        yield file
     finally:
         os.close(file)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import procrastinate
-from procrastinate import exceptions
+from procrastinate import exceptions, jobs
 from sqlalchemy.engine import make_url
 
 from bot.errors import StoreError
@@ -24,60 +24,47 @@ EVERY_MINUTE = '* * * * *'
 STALLED = 30.0
 """Seconds without a heartbeat after which a worker is taken for dead."""
 
-Judge = Callable[[int], None]
+Judge = Callable[[int], object]
 Waiting = Callable[[], Iterable[int]]
 """The series that wait, or that a worker began and did not end."""
 
 
-class Queue:
-    """The jobs of one database; use as a context. Raises `StoreError`."""
+def work(url: str, judge: Judge, waiting: Waiting, at_once: int, *, wait: bool) -> None:
+    """
+    Give a job to each series that waits, and run jobs, `at_once` at most.
 
-    def __init__(self, url: str) -> None:
-        parsed = make_url(url).set(drivername='postgresql')
-        self._dsn = parsed.render_as_string(hide_password=False)
-        self._app = procrastinate.App(
-            connector=procrastinate.SyncPsycopgConnector(conninfo=self._dsn)
-        )
-        _declare(self._app, lambda _: None, tuple)
+    Until there is none, or, to `wait`, until SIGTERM or ^C: what is in hand is
+    finished then. Raises `StoreError`.
+    """
+    try:
+        asyncio.run(_work(url, judge, waiting, at_once, wait=wait))
+    except exceptions.ConnectorException as error:
+        raise StoreError(f'procrastinate: {error.__cause__ or error}') from error
 
-    def __enter__(self) -> 'Queue':
-        self._app.open()
-        try:
-            if not self._app.check_connection():
-                self._app.schema_manager.apply_schema()
-        except exceptions.ProcrastinateException as error:
-            # Two processes that start at once: the other one has made it.
-            if not self._app.check_connection():
-                self._app.close()
-                raise StoreError(f'procrastinate: {error}') from error
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._app.close()
+async def _work(url: str, judge: Judge, waiting: Waiting, at_once: int, *, wait: bool) -> None:
+    dsn = make_url(url).set(drivername='postgresql').render_as_string(hide_password=False)
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn))
+    _declare(app, judge, waiting)
+    async with app.open_async():
+        await _prepare(app)
+        await _renew(app, waiting)
+        await app.run_worker_async(
+            queues=[QUEUE], concurrency=at_once, wait=wait, delete_jobs='always',
+            fetch_job_polling_interval=1.0, stalled_worker_timeout=STALLED,
+        )  # fmt: skip
 
-    def defer(self, series: Iterable[int]) -> int:
-        """Give each series a job that has none; how many got one."""
-        task = self._app.tasks[TASK]
-        count = 0
-        for one in series:
-            with contextlib.suppress(exceptions.AlreadyEnqueued):
-                _configured(task, one).defer(series=one)
-                count += 1
-        return count
 
-    def work(self, judge: Judge, waiting: Waiting, *, wait: bool) -> None:
-        """Run jobs, one at a time, until there is none; `wait`: until SIGTERM."""
-        asyncio.run(self._work(judge, waiting, wait=wait))
-
-    async def _work(self, judge: Judge, waiting: Waiting, *, wait: bool) -> None:
-        app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=self._dsn))
-        _declare(app, judge, waiting)
-        async with app.open_async():
-            await _revive(app)
-            await app.run_worker_async(
-                queues=[QUEUE], concurrency=1, wait=wait, delete_jobs='always',
-                fetch_job_polling_interval=1.0, stalled_worker_timeout=STALLED,
-            )  # fmt: skip
+async def _prepare(app: procrastinate.App) -> None:
+    """Make its tables where they are not there."""
+    if await app.check_connection_async():
+        return
+    try:
+        await app.schema_manager.apply_schema_async()
+    except exceptions.ConnectorException:
+        # Two workers that start at once: the other one has made them.
+        if not await app.check_connection_async():
+            raise
 
 
 def _declare(app: procrastinate.App, judge: Judge, waiting: Waiting) -> None:
@@ -88,10 +75,15 @@ def _declare(app: procrastinate.App, judge: Judge, waiting: Waiting) -> None:
     @app.periodic(cron=EVERY_MINUTE)
     @app.task(name=AGAIN, queue=QUEUE, queueing_lock=AGAIN, pass_context=False)
     async def again(timestamp: int) -> None:
-        await _revive(app)
-        for one in await asyncio.to_thread(lambda: list(waiting())):
-            with contextlib.suppress(exceptions.AlreadyEnqueued):
-                await _configured(app.tasks[TASK], one).defer_async(series=one)
+        await _renew(app, waiting)
+
+
+async def _renew(app: procrastinate.App, waiting: Waiting) -> None:
+    """Give a job to each series that waits and has none."""
+    await _release(app)
+    for one in await asyncio.to_thread(lambda: list(waiting())):
+        with contextlib.suppress(exceptions.AlreadyEnqueued):
+            await _configured(app.tasks[TASK], one).defer_async(series=one)
 
 
 def _configured(
@@ -102,8 +94,13 @@ def _configured(
     return task.configure(queue=QUEUE, lock=name, queueing_lock=name)
 
 
-async def _revive(app: procrastinate.App) -> None:
-    """Give the jobs of dead workers to others."""
+async def _release(app: procrastinate.App) -> None:
+    """
+    Drop the jobs of dead workers, and their locks with them.
+
+    Not retried: a job that waits for the same series meanwhile would forbid
+    that, and wait for the lock for ever. What has no job now gets one.
+    """
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED):
-        with contextlib.suppress(exceptions.ProcrastinateException):
-            await app.job_manager.retry_job(job)
+        with contextlib.suppress(exceptions.ProcrastinateException):  # another worker was quicker
+            await app.job_manager.finish_job(job, jobs.Status.FAILED, delete_job=True)

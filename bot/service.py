@@ -1,14 +1,16 @@
 """`bot watch`, `work`, `run` and `status`, put together from their parts."""
 
 import json
+import os
 import random
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from bot.attest import Attester
 from bot.config import Config
-from bot.daemon import Watcher, Worker, alone
+from bot.daemon import Crew, Watcher, Worker, alone
 from bot.errors import BotError, ConfigError
 from bot.lore import Archive
 from bot.mail import Mailer
@@ -26,6 +28,7 @@ from bot.mirror import Mirror
 from bot.model import Mail, Review
 from bot.orders import Standing, standing
 from bot.plain import one_line
+from bot.pool import Pool
 from bot.respond import Response
 from bot.sendemail import from_git
 from bot.sender import Sender
@@ -35,6 +38,8 @@ from bot.store.database import opened
 
 LOOK = 5.0
 """Seconds between looks for work, where nobody calls."""
+GRACE = 5.0
+"""Seconds for a poll to come to its end."""
 
 
 def say(text: str) -> None:
@@ -73,15 +78,23 @@ def _weigher(config: Config) -> Callable[[Mail], Standing]:
     return weigh
 
 
-def worker_of(config: Config, store: Store, choice: Choice) -> Worker:
-    """Put a worker together."""
+def worker_of(config: Config, store: Store) -> Worker:
+    """Put a worker together. Raises `ConfigError` and `UsageError`: no tree, no such rule."""
+    choice = Choice(jobs=max(len(os.sched_getaffinity(0)) // config.processes, 1))
     session = Session(choice, config, quiet=True)
 
     def judge(taken: Taken) -> tuple[Review, Response]:
         history = store.outbox.history(taken.series)
         return session.judge_mails(taken.mails, taken.msgid, taken.revision, history)
 
-    return Worker(store, judge, say)
+    return Worker(store, judge, config.patience, say)
+
+
+@contextmanager
+def judging(config: Config) -> Iterator[Callable[[int], bool]]:
+    """Judge, in a process of the pool."""
+    with store_of(config) as store:
+        yield worker_of(config, store).one
 
 
 def watch(config: Config, *, once: bool) -> None:
@@ -94,19 +107,12 @@ def watch(config: Config, *, once: bool) -> None:
         watcher.loop(config.poll, _stopper())
 
 
-def work(config: Config, choice: Choice, *, once: bool) -> None:
+def work(config: Config, *, once: bool, parked: bool = False) -> None:
     """Judge what is pending: alone on SQLite, or one of many on PostgreSQL."""
-    with store_of(config) as store:
-        worker = worker_of(config, store, choice)
-        if _is_postgresql(config):
-            _work_by_queue(config, worker, once=once)
-            return
-        with alone(_lock(config)):
-            worker.recover()
-            if once:
-                worker.all()
-                return
-            worker.loop(LOOK, _interrupting())
+    with store_of(config) as store, _crew(config, store) as crew:
+        if parked:
+            say(f'{store.unpark()} series are tried anew')
+        _work(config, crew, once=once)
 
 
 def send(config: Config, *, once: bool) -> None:
@@ -150,14 +156,13 @@ def _each(step: Callable[[], object], poll: float, wait: Callable[[float], bool]
             return
 
 
-def run(config: Config, choice: Choice, *, once: bool) -> None:
+def run(config: Config, *, once: bool) -> None:
     """Watch and work in one process."""
-    with store_of(config) as store, alone(_lock(config)):
-        watcher, worker = watcher_of(config, store), worker_of(config, store, choice)
-        worker.recover()
+    with store_of(config) as store, _crew(config, store) as crew:
+        watcher = watcher_of(config, store)
         if once:
             watcher.once()
-            worker.all()
+            _work(config, crew, once=True)
             return
         stop = threading.Event()
         failed: list[BaseException] = []
@@ -167,32 +172,47 @@ def run(config: Config, choice: Choice, *, once: bool) -> None:
                 watcher.loop(config.poll, stop.wait)
             except BaseException as error:  # noqa: BLE001  # it is raised again, in the main thread
                 failed.append(error)
-                stop.set()
+                os.kill(os.getpid(), signal.SIGTERM)
 
-        thread = threading.Thread(target=watching, name='watch')
+        # Each of its steps is one transaction: what is left half done is done again.
+        thread = threading.Thread(target=watching, name='watch', daemon=True)
         thread.start()
         try:
-            _interrupting()
-            worker.loop(LOOK, stop.wait)
+            _work(config, crew, once=False)
         finally:
             stop.set()
-            thread.join()
-        if failed:
-            raise failed[0]
+            thread.join(GRACE)
+            if failed:
+                raise failed[0]
 
 
-def _work_by_queue(config: Config, worker: Worker, *, once: bool) -> None:
-    from bot.queue import Queue  # here: without PostgreSQL its packages need not be there
+@contextmanager
+def _crew(config: Config, store: Store) -> Iterator[Crew]:
+    """Have processes to judge with; on SQLite nobody else has."""
+    worker_of(config, store)  # what is wrong with the configuration is said here and now
+    with ExitStack() as stack:
+        lock = None if _is_postgresql(config) else stack.enter_context(alone(_lock(config)))
+        pool = stack.enter_context(Pool(config.processes, partial(judging, config), lock))
+        yield Crew(store, pool, say)
 
-    def judge(series: int) -> None:
-        worker.one(series)
+
+def _work(config: Config, crew: Crew, *, once: bool) -> None:
+    if _is_postgresql(config):
+        _work_by_queue(config, crew, once=once)
+    elif once:
+        crew.recover(killed=True)
+        crew.all()
+    else:
+        crew.loop(LOOK, _interrupting())
+
+
+def _work_by_queue(config: Config, crew: Crew, *, once: bool) -> None:
+    from bot import queue  # here: without PostgreSQL its packages need not be there
 
     def waiting() -> list[int]:
-        return [*worker.store.due(), *worker.store.begun()]
+        return [*crew.store.due(), *crew.store.begun()]
 
-    with Queue(config.url) as queue:
-        queue.defer(waiting())
-        queue.work(judge, waiting, wait=not once)
+    queue.work(config.url, crew.one, waiting, config.processes, wait=not once)
 
 
 def status(config: Config, *, as_json: bool) -> str:
@@ -227,10 +247,12 @@ def _lock(config: Config) -> Path:
 
 
 def _stopper() -> Callable[[float], bool]:
-    """Return a wait that SIGTERM and ^C end: a step is finished, then it is over."""
+    """Return a wait that SIGTERM and ^C end: a poll is finished, unless they come again."""
     stop = threading.Event()
 
     def ask(_: int, __: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
         stop.set()
 
     signal.signal(signal.SIGTERM, ask)
@@ -239,10 +261,10 @@ def _stopper() -> Callable[[float], bool]:
 
 
 def _interrupting() -> Callable[[float], bool]:
-    """Return a wait; SIGTERM interrupts what is in hand, as ^C does, and it is put back."""
+    """Return a wait; SIGTERM and ^C interrupt what is in hand, and it is put back."""
 
     def ask(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, ask)
     return threading.Event().wait

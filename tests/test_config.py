@@ -8,6 +8,8 @@ import tomli
 
 from bot.config import VMA, Config, load
 from bot.errors import ConfigError
+from bot.model import Severity
+from bot.outgoing import ListPolicy, Smtp
 
 SAMPLE = Path(__file__).parent.parent / 'config.toml'
 
@@ -30,10 +32,15 @@ def test_the_shipped_file_is_the_defaults() -> None:
     assert config.limits == defaults.limits
     assert config.harnesses == defaults.harnesses
     assert config.disabled == defaults.disabled
+    assert config.mail == defaults.mail
+    assert config.letterhead == defaults.letterhead
+    assert (config.smtp, config.grace) == (defaults.smtp, defaults.grace)
+    assert (config.processes, config.patience) == (defaults.processes, defaults.patience)
 
 
 def test_the_shipped_file_with_every_key_uncommented_is_valid(tmp_path: Path) -> None:
     text = re.sub(r'^#(?=\[|\w+ = |    "|\])', '', SAMPLE.read_text(), flags=re.M)
+    text = text.replace('/etc/vma-review-bot/templates', str(tmp_path))
     config = read(tmp_path, text)
     assert config.trees[0].name == 'linux'
     assert config.harnesses == load().harnesses
@@ -44,6 +51,26 @@ def test_the_shipped_file_with_every_key_uncommented_is_valid(tmp_path: Path) ->
         for key in one
     }
     assert {'time', 'memory', 'refs', 'within', 'packages', 'cache', 'disable'} <= keys
+
+    assert config.smtp == Smtp(
+        'mail.example.org', 587, 'tls', 'vma-bot', '/etc/vma-review-bot/password'
+    )
+    assert config.mail.by_list == (
+        ListPolicy('linux-mm@kvack.org', 'hold', Severity.ERROR, 21600.0, 5),
+    )
+
+
+def test_an_operators_templates_take_the_place_of_ours(tmp_path: Path) -> None:
+    (tmp_path / 'signature.j2').write_text('ours')
+    words = f'[mail]\ntemplates = "{tmp_path}"\n'
+    config = read(tmp_path, words)
+    assert config.letterhead.templates['signature'] == 'ours'
+    assert config.letterhead.templates['patch'] == load().letterhead.templates['patch']
+    (tmp_path / 'signature.j2').write_text('\n{% if %}')
+    with pytest.raises(ConfigError, match=r'templates: template signature \(line 2\)'):
+        read(tmp_path, words)
+    with pytest.raises(ConfigError, match='is no folder'):
+        read(tmp_path, '[mail]\ntemplates = "/nowhere"\n')
 
 
 def test_found_in_the_users_folder_but_never_in_the_working_directory(

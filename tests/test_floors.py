@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    5: ('cli', '__main__', 'daemon', 'session', 'progress', 'service', 'sender'),
+    5: ('cli', '__main__', 'daemon', 'pool', 'session', 'progress', 'service', 'sender'),
     4: ('review',),
     3: ('harness', 'bases', 'sources'),
     2: (

@@ -82,7 +82,7 @@ def judged(
     store: Store, decision: Decision = MAY_GO, *replies: Reply,
     number: int = 1, maintainers: frozenset[str] = frozenset(),
 ) -> None:  # fmt: skip
-    assert store.take(number) is not None
+    assert store.take(number, most_kills=25) is not None
     response = Response(decision, replies or (reply(),), maintainers)
     assert store.finish(number, 1.0, 'findings', '{}', (), response)
 

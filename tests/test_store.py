@@ -87,7 +87,7 @@ def test_in_any_order_it_is_one_series(store: Store, shape: str, seed: int) -> N
     take_in(store, posts[-1:])
     row = only(store)
     assert (row.state, row.patches) == ('pending', '5/5')
-    taken = store.take(row.series)
+    taken = store.take(row.series, most_kills=25)
     assert taken is not None
     assert sorted(taken.mails) == sorted(one.raw for one in posts)
 
@@ -169,7 +169,7 @@ def test_a_new_title_is_known_by_what_it_answers(store: Store) -> None:
 
 def test_a_reviewed_revision_stays_reviewed(store: Store) -> None:
     take_in(store, series('a', 2))
-    store.take(1)
+    store.take(1, most_kills=25)
     assert store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     take_in(store, series('a', 2, 2))
     assert shown(store) == [('mm: a', 'reviewed'), ('mm: a', 'pending')]
@@ -194,7 +194,7 @@ def test_a_partial_reroll_is_for_b4_to_put_together(store: Store, clock: Clock) 
     store.settle(5)
     row = next(row for row in store.rows() if row.revision == 2)
     assert (row.state, 'partial reroll' in row.why) == ('pending', True)
-    taken = store.take(row.series)
+    taken = store.take(row.series, most_kills=25)
     assert taken is not None
     assert set(taken.mails) == {one.raw for one in (*old, *new)}
 
@@ -211,7 +211,7 @@ def test_an_answer_is_kept_with_its_series_and_wakes_nothing(store: Store, early
     if early:
         take_in(store, answers[:1])
     take_in(store, posts)
-    store.take(1)
+    store.take(1, most_kills=25)
     store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     if not early:
         take_in(store, answers[:1])
@@ -224,7 +224,7 @@ def test_answers_come_along(store: Store) -> None:
     posts = series('a', 2)
     reply = answer(posts[1], 'r1')
     take_in(store, [reply, *posts, answer(reply, 'r2')])
-    taken = store.take(1)
+    taken = store.take(1, most_kills=25)
     assert taken is not None
     assert len(taken.mails) == 5
 
@@ -235,11 +235,11 @@ def test_answers_come_along(store: Store) -> None:
 def test_a_review_is_kept_once(store: Store) -> None:
     take_in(store, series('a', 1))
     finding = Finding('compat-pair', Severity.ERROR, 'f', Hit(1, 'mm/vma.c', 2, 'm'))
-    store.take(1)
+    store.take(1, most_kills=25)
     assert store.finish(1, 1.5, 'findings', '{"x": 1}', (finding,), QUIET)
     assert not store.finish(1, 1.5, 'clean', '{}', (), QUIET)
     assert store.report(1) == '{"x": 1}'
-    assert store.take(1) is None
+    assert store.take(1, most_kills=25) is None
     assert store.due() == []
 
 
@@ -247,19 +247,19 @@ def test_what_fails_is_tried_again_later_and_then_parked(store: Store, clock: Cl
     take_in(store, series('a', 1))
     for number in (1, 2, 3):
         assert store.due() == [1]
-        assert store.take(1) is not None
+        assert store.take(1, most_kills=25) is not None
         store.give_back(1, 'no space left', most=3, wait=60)
         assert store.due() == []
         clock.now += 60 * 2**number
     assert only(store).state == 'parked'
     assert only(store).why == 'tried 3 times: no space left'
-    assert store.take(1) is None
+    assert store.take(1, most_kills=25) is None
 
 
 def test_what_was_interrupted_counts_for_nothing(store: Store) -> None:
     take_in(store, series('a', 1))
     for _ in range(10):
-        assert store.take(1) is not None
+        assert store.take(1, most_kills=25) is not None
         assert store.begun() == [1]
         store.put_back(1)
     assert store.due() == [1]
@@ -269,14 +269,14 @@ def test_what_kills_its_worker_every_time_is_parked(store: Store) -> None:
     take_in(store, series('a', 1))
     for _ in range(5):
         assert only(store).state == 'pending'
-        assert store.take(1) is not None
+        assert store.take(1, most_kills=25) is not None
         store.put_back(1, killed=True, most=5)
     assert (only(store).state, only(store).why) == ('parked', 'its worker died 5 times')
 
 
 def test_what_is_superseded_while_it_is_judged_is_still_kept(store: Store) -> None:
     take_in(store, series('a', 1))
-    store.take(1)
+    store.take(1, most_kills=25)
     take_in(store, series('a', 1, 2))
     assert store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     assert shown(store) == [('mm: a part 1', 'reviewed'), ('mm: a part 1', 'pending')]
@@ -299,7 +299,7 @@ def test_what_is_old_and_done_is_pruned(store: Store, clock: Clock) -> None:
     take_in(
         store, [*series('a', 2), answer(series('a', 2)[0], 'r'), answer(series('z', 1)[0], 's')]
     )
-    store.take(1)
+    store.take(1, most_kills=25)
     store.finish(1, 1.0, 'clean', '{}', (), QUIET)
     take_in(store, series('b', 2))
     clock.now += 100

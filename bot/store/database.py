@@ -1,10 +1,10 @@
 """Opening the database: SQLite's settings, and the migrations (Alembic)."""
 
-import contextlib
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
 from bot.errors import StoreError
 
 MIGRATIONS = Path(__file__).parent / 'migrations'
 BUSY = 30_000  # milliseconds to wait for another process's transaction
+IDLE = 60_000  # milliseconds that a transaction may do nothing: its machine has gone
+LOCK = 8_317_036  # any number that is the same in all our processes
 
 
 def opened(url: str, *, migrate: bool = True) -> Engine:
@@ -40,10 +42,13 @@ def opened(url: str, *, migrate: bool = True) -> Engine:
     if parsed.drivername == 'sqlite' and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     try:
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, pool_pre_ping=True)
         if engine.dialect.name == 'sqlite':
             event.listen(engine, 'connect', _settings)
             event.listen(engine, 'begin', _begin)
+        else:
+            event.listen(engine, 'connect', _patience)
+            event.listen(engine, 'begin', _begin_alone)
         try:
             if migrate:
                 _migrate(engine)
@@ -55,6 +60,16 @@ def opened(url: str, *, migrate: bool = True) -> Engine:
     return engine
 
 
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Do all of it or nothing. `StoreError` where the database can't: no space, no server."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (OperationalError, InterfaceError) as error:
+        raise StoreError(f'{_named(engine.url)}: {_first_line(error)}') from error
+
+
 def version(engine: Engine) -> tuple[str | None, str | None]:
     """Return the database's revision, and the one that this program knows as the latest."""
     with engine.connect() as connection:
@@ -62,7 +77,7 @@ def version(engine: Engine) -> tuple[str | None, str | None]:
     return mine, ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
-@contextlib.contextmanager
+@contextmanager
 def only(engine: Engine, what: str) -> Iterator[None]:
     """
     Hold the lock of the one `what` of a database; it goes with the process.
@@ -127,6 +142,16 @@ def _settings(connection: Any, _: Any) -> None:
 def _begin(connection: Any) -> None:
     # A transaction that reads first and then writes could not wait for another's write.
     connection.exec_driver_sql('BEGIN IMMEDIATE')
+
+
+def _patience(connection: Any, _: Any) -> None:
+    connection.execute(f'SET idle_in_transaction_session_timeout = {IDLE}')
+    connection.commit()
+
+
+def _begin_alone(connection: Any) -> None:
+    # One transaction at a time, as on SQLite: what one has read, no other changes meanwhile.
+    connection.exec_driver_sql(f'SELECT pg_advisory_xact_lock({LOCK})')
 
 
 def _named(url: URL) -> str:

@@ -34,6 +34,7 @@ from bot.outgoing import (
 )
 from bot.respond import Response
 from bot.store import orders
+from bot.store.database import transaction
 from bot.store.tables import ASKED, ORDERS, REPLIES, REVIEWS
 
 OPEN = ('held', 'ready')
@@ -142,13 +143,13 @@ class Outbox:
 
     def history(self, series: int) -> History:
         """Return what is known of a series besides its mails."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             return orders.history(db, series, self._clock())
 
     def traffic(self) -> Traffic:
         """Count the mails of the last 24 hours; one that may have gone counts too."""
         since = self._now - int(DAY)
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             rows = db.execute(
                 select(REPLIES.c.author, REPLIES.c.lists).where(
                     REPLIES.c.state.in_(('sent', *UNKNOWN)), REPLIES.c.since > since
@@ -181,7 +182,7 @@ class Outbox:
 
     def claim(self, reply: int) -> bool:
         """Say that a mail's bytes leave now; False where it is no longer to go."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             done = db.execute(
                 update(REPLIES)
                 .where(REPLIES.c.id == reply, REPLIES.c.state == 'ready')
@@ -191,7 +192,7 @@ class Outbox:
 
     def settle(self, reply: int, delivery: Delivery) -> str:
         """Keep what became of an attempt; the state that the mail is in now."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             row = db.execute(select(REPLIES).where(REPLIES.c.id == reply)).one()
             if row.state not in ('ready', 'claimed'):
                 return str(row.state)  # the archive was quicker than we
@@ -236,7 +237,7 @@ class Outbox:
             case Hold(reason=reason):
                 self._to(reply, 'held', reason, ('ready',))
             case Post(reason=reason, not_before=when):
-                with self._engine.begin() as db:
+                with transaction(self._engine) as db:
                     db.execute(
                         update(REPLIES)
                         .where(REPLIES.c.id == reply, REPLIES.c.state == 'ready')
@@ -245,7 +246,7 @@ class Outbox:
 
     def recover(self) -> list[Outgoing]:
         """Take up what a killed sender had claimed: nobody knows whether it went."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             db.execute(
                 update(REPLIES)
                 .where(REPLIES.c.state == 'claimed')
@@ -255,7 +256,7 @@ class Outbox:
 
     def found(self, msgid: str) -> bool:
         """Say that the archive has a mail; whether it was one of ours that we were unsure of."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             return self._seen(db, msgid)
 
     def give_up(self, reply: int, reason: str) -> None:
@@ -275,7 +276,7 @@ class Outbox:
 
     def approve(self, reply: int) -> bool:
         """Let a mail go that was held or has failed; False where it is neither."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             done = db.execute(
                 update(REPLIES)
                 .where(REPLIES.c.id == reply, REPLIES.c.state.in_(('held', 'failed')))
@@ -289,7 +290,7 @@ class Outbox:
 
     def edit(self, reply: int, raw: bytes) -> bool:
         """Put other bytes in a mail's place; False where it is not held."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             done = db.execute(
                 update(REPLIES)
                 .where(REPLIES.c.id == reply, REPLIES.c.state == 'held')
@@ -299,12 +300,12 @@ class Outbox:
 
     def counts(self) -> dict[str, int]:
         """Count the mails by state."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             rows = db.execute(select(REPLIES.c.state, func.count()).group_by(REPLIES.c.state)).all()
         return {str(state): int(count) for state, count in rows}
 
     def _to(self, reply: int, state: str, why: str, states: Sequence[str]) -> bool:
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             done = db.execute(
                 update(REPLIES)
                 .where(REPLIES.c.id == reply, REPLIES.c.state.in_(states))
@@ -313,7 +314,7 @@ class Outbox:
             return done.rowcount == 1
 
     def _rows(self, *wanted: Any) -> Iterator[Outgoing]:
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             rows = db.execute(select(REPLIES).where(*wanted).order_by(REPLIES.c.id)).all()
         for row in rows:
             yield Outgoing(

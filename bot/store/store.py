@@ -12,7 +12,7 @@ from bot.assembly import Letter
 from bot.model import Finding
 from bot.respond import Response
 from bot.store import orders
-from bot.store.database import only
+from bot.store.database import only, transaction
 from bot.store.outbox import Outbox, forget
 from bot.store.tables import (
     CURSORS,
@@ -29,6 +29,8 @@ from bot.store.tables import (
 DAY = 86_400
 OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
 """States in which a mail that arrives may still change what is judged."""
+FURTHEST = DAY
+"""Seconds. What is to wait longer was put off by a clock that has jumped back since."""
 SAID = 2000
 WAITED = 'its cover letter did not come'
 
@@ -46,7 +48,12 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Taken:
-    """A series to judge: its mails, and those of the revisions before it, for a partial reroll."""
+    """
+    A series to judge: its mails, and those of the revisions before it, for a partial reroll.
+
+    `parts` counts its own patches and cover letters, `age` the seconds since
+    the last of them came.
+    """
 
     series: int
     revision: int
@@ -54,6 +61,8 @@ class Taken:
     msgid: str
     mails: tuple[bytes, ...]
     tries: int
+    parts: int
+    age: float
 
 
 @dataclass(frozen=True)
@@ -95,14 +104,14 @@ class Store:
 
     def first_start(self, when: float) -> None:
         """Say when the bot first started: nothing older is ever mailed about."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             db.execute(update(FACTS).where(FACTS.c.name == 'started').values(value=str(int(when))))
 
     # --- what arrives ---
 
     def cursors(self, name: str) -> dict[int, Cursor]:
         """Return how far each epoch of a list was walked."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             rows = db.execute(select(CURSORS).where(CURSORS.c.list == name)).all()
         return {
             row.epoch: Cursor(row.epoch, row.commit, row.msgid, row.date, row.fingerprint)
@@ -117,7 +126,7 @@ class Store:
         it, or the same commit is walked again) changes nothing.
         """
         count = 0
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             for letter in letters:
                 known = db.execute(select(MAILS.c.id).where(MAILS.c.msgid == letter.msgid)).first()
                 if known is None:
@@ -357,7 +366,7 @@ class Store:
             before = max(older, key=lambda one: (one.revision, one.id))
             db.execute(update(SERIES).where(SERIES.c.id == row.id).values(before=before.id))
         for one in older:
-            if one.state in OPEN:
+            if one.state in (*OPEN, 'parked'):
                 self._to(db, one.id, 'superseded', f'by v{row.revision} (series {row.id})')
         if newer and row.state in OPEN:
             last = max(newer, key=lambda one: one.revision)
@@ -382,7 +391,10 @@ class Store:
     def settle(self, seconds: float) -> int:
         """Declare incomplete what has waited long enough for more; how many that were."""
         count = 0
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
+            # Later than now: the clock has jumped back, and the wait begins again.
+            ahead = and_(SERIES.c.state == 'assembling', SERIES.c.last_seen > self._now)
+            db.execute(update(SERIES).where(ahead).values(last_seen=self._now))
             rows = db.execute(
                 select(SERIES).where(
                     SERIES.c.state == 'assembling', SERIES.c.last_seen <= self._now - seconds
@@ -409,28 +421,36 @@ class Store:
 
     def due(self) -> list[int]:
         """Return the series that wait to be judged, in the order in which they came."""
-        with self._engine.begin() as db:
+        now = self._now
+        ripe = or_(WORK.c.not_before <= now, WORK.c.not_before > now + FURTHEST)
+        with transaction(self._engine) as db:
             rows = db.execute(
                 select(WORK.c.series)
                 .join(SERIES, SERIES.c.id == WORK.c.series)
-                .where(SERIES.c.state == 'pending', WORK.c.not_before <= self._now)
+                .where(SERIES.c.state == 'pending', ripe)
                 .order_by(WORK.c.series)
             ).scalars()
             return [int(one) for one in rows]
 
-    def take(self, series: int) -> Taken | None:
+    def take(self, series: int, *, most_kills: int) -> Taken | None:
         """
         Begin to judge a series; None where it is no longer wanted.
 
-        One that somebody has begun and not ended may be begun again: who calls
-        this knows that there is nobody else (a lock file, a job's own lock).
+        One that somebody has begun and not ended may be begun again, as its
+        worker was killed: who calls this knows that there is nobody else (a
+        lock file, a job's own lock). It is parked where `most_kills` were.
         """
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             row = db.execute(select(SERIES).where(SERIES.c.id == series)).first()
             work = db.execute(select(WORK).where(WORK.c.series == series)).first()
             if row is None or work is None or row.state not in ('pending', 'working'):
                 return None
-            db.execute(update(WORK).where(WORK.c.series == series).values(tries=work.tries + 1))
+            tries = work.tries
+            if row.state == 'pending':
+                tries += 1
+            elif self._killed(db, series, work.kills + 1, most_kills):
+                return None
+            db.execute(update(WORK).where(WORK.c.series == series).values(tries=tries))
             self._to(db, series, 'working', '')
             wanted = [series]
             before = row.before
@@ -450,8 +470,23 @@ class Store:
                 row.title,
                 first.msgid,
                 tuple(bytes(one.raw) for one in mails),
-                work.tries + 1,
+                tries,
+                len(own),
+                self._now - row.last_seen,
             )
+
+    def _killed(self, db: Connection, series: int, kills: int, most: int) -> bool:
+        """Count the workers that died over a series; whether it is parked for that."""
+        db.execute(update(WORK).where(WORK.c.series == series).values(kills=kills))
+        if kills < most:
+            return False
+        self._to(db, series, 'parked', f'its worker died {kills} times')
+        return True
+
+    def _again(self, db: Connection, series: int, why: str) -> None:
+        """Let it wait again, unless a newer revision came while it was judged."""
+        self._to(db, series, 'pending', why)
+        self._relate(db, db.execute(select(SERIES).where(SERIES.c.id == series)).one())
 
     def finish(
         self,
@@ -463,11 +498,14 @@ class Store:
         response: Response,
     ) -> bool:
         """Keep a review and its mails, once: whether it is the first one of this series."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             wanted = select(SERIES.c.state, SERIES.c.author).where(SERIES.c.id == series)
             row = db.execute(wanted).first()
             there = select(REVIEWS.c.series).where(REVIEWS.c.series == series)
-            if row is None or db.execute(there).first() is not None:
+            if row is None:
+                return False
+            if db.execute(there).first() is not None:
+                self._to(db, series, 'reviewed', verdict)
                 return False
             db.execute(
                 insert(REVIEWS).values(
@@ -492,22 +530,50 @@ class Store:
             self._to(db, series, 'reviewed', verdict)
         return True
 
-    def give_back(self, series: int, reason: str, *, most: int, wait: float) -> None:
-        """Try again later what failed on our side, at `most` so often; then it is parked."""
-        with self._engine.begin() as db:
+    def give_back(
+        self, series: int, reason: str, *, most: int, wait: float, last: str = 'parked'
+    ) -> None:
+        """
+        Try again later what failed on our side, at `most` so often.
+
+        Then it is parked, or whatever `last` says.
+        """
+        with transaction(self._engine) as db:
             work = db.execute(select(WORK).where(WORK.c.series == series)).first()
             if work is None:
                 return
-            later = self._now + int(wait * 2 ** min(work.tries, 10))
-            db.execute(
-                update(WORK)
-                .where(WORK.c.series == series)
-                .values(reason=reason[:SAID], not_before=later)
-            )
+            self._put_off(db, series, reason, wait * 2 ** min(work.tries, 10))
+            why = f'tried {work.tries} times: {reason}'
             if work.tries >= most:
-                self._to(db, series, 'parked', f'tried {work.tries} times: {reason}')
+                self._to(db, series, last, why)
             else:
-                self._to(db, series, 'pending', f'tried {work.tries} times: {reason}')
+                self._again(db, series, why)
+
+    def postpone(self, series: int, reason: str, wait: float) -> None:
+        """Judge it again after `wait` seconds: nobody's fault, and it counts for nothing."""
+        with transaction(self._engine) as db:
+            self._put_off(db, series, reason, wait)
+            counted = WORK.c.tries - 1
+            db.execute(update(WORK).where(WORK.c.series == series).values(tries=counted))
+            self._again(db, series, reason)
+
+    def _put_off(self, db: Connection, series: int, reason: str, seconds: float) -> None:
+        later = self._now + int(seconds)
+        db.execute(
+            update(WORK)
+            .where(WORK.c.series == series)
+            .values(reason=reason[:SAID], not_before=later)
+        )
+
+    def lacking(self, series: int, parts: int, why: str) -> None:
+        """Keep as incomplete what could not be put together of `parts` mails; more wake it."""
+        own = and_(MAILS.c.series == series, MAILS.c.kind != 'answer')
+        with transaction(self._engine) as db:
+            now = db.execute(select(func.count()).select_from(MAILS).where(own)).scalar_one()
+            if now > parts:
+                self._again(db, series, why)
+            else:
+                self._to(db, series, 'incomplete', why)
 
     def put_back(self, series: int, *, killed: bool = False, most: int = 1) -> None:
         """
@@ -516,7 +582,7 @@ class Store:
         `killed`: its worker came to no end of its own, which after `most` times
         is taken for the series' doing.
         """
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             row = db.execute(
                 select(SERIES.c.state, WORK.c.kills)
                 .join(WORK, WORK.c.series == SERIES.c.id)
@@ -524,20 +590,26 @@ class Store:
             ).first()
             if row is None or row.state != 'working':
                 return
-            kills = row.kills + killed
-            db.execute(
-                update(WORK)
-                .where(WORK.c.series == series)
-                .values(tries=WORK.c.tries - 1, kills=kills)
-            )
-            if killed and kills >= most:
-                self._to(db, series, 'parked', f'its worker died {kills} times')
-            else:
-                self._to(db, series, 'pending', '')
+            counted = WORK.c.tries - 1
+            db.execute(update(WORK).where(WORK.c.series == series).values(tries=counted))
+            if not (killed and self._killed(db, series, row.kills + 1, most)):
+                self._again(db, series, '')
+
+    def unpark(self) -> int:
+        """Try what is parked anew, from the beginning; how many that are."""
+        with transaction(self._engine) as db:
+            parked = db.execute(select(SERIES.c.id).where(SERIES.c.state == 'parked')).scalars()
+            count = 0
+            for series in parked.all():
+                fresh = {'tries': 0, 'kills': 0, 'not_before': 0}
+                db.execute(update(WORK).where(WORK.c.series == series).values(**fresh))
+                self._again(db, series, '')
+                count += 1
+        return count
 
     def begun(self) -> list[int]:
         """Return the series that somebody began to judge, and has not ended."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             rows = db.execute(
                 select(SERIES.c.id).where(SERIES.c.state == 'working').order_by(SERIES.c.id)
             ).scalars()
@@ -559,7 +631,7 @@ class Store:
         )
         if states:
             wanted = wanted.where(SERIES.c.state.in_(states))
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             found = db.execute(wanted).all()
         for row in found:
             yield Row(
@@ -569,12 +641,12 @@ class Store:
 
     def report(self, series: int) -> str | None:
         """Return the review of a series as it was printed, None where there is none."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             return db.execute(select(REVIEWS.c.report).where(REVIEWS.c.series == series)).scalar()
 
     def decision(self, series: int) -> tuple[str, str] | None:
         """Return what was decided of mailing a review, and why; None where there is none."""
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             wanted = select(REVIEWS.c.decision, REVIEWS.c.decision_why)
             row = db.execute(wanted.where(REVIEWS.c.series == series)).first()
         return None if row is None else (str(row.decision), str(row.decision_why))
@@ -583,15 +655,14 @@ class Store:
         """Forget series that nothing has happened to for `keep` seconds; how many mails went."""
         oldest = self._now - keep
         done = ('reviewed', 'superseded', 'resent', 'skipped', 'incomplete', 'parked')
-        with self._engine.begin() as db:
-            before = db.execute(select(func.count()).select_from(MAILS)).scalar_one()
+        with transaction(self._engine) as db:
             gone = select(SERIES.c.id).where(SERIES.c.state.in_(done), SERIES.c.since < oldest)
             forget(db, gone)
-            for table in (FINDINGS, REVIEWS, WORK, PATCHES, NODES, MAILS):
+            for table in (FINDINGS, REVIEWS, WORK, PATCHES, NODES):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
+            count = db.execute(delete(MAILS).where(MAILS.c.series.in_(gone))).rowcount
             db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))
             db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
-            db.execute(delete(MAILS).where(lone))
-            after = db.execute(select(func.count()).select_from(MAILS)).scalar_one()
-        return int(before - after)
+            count += db.execute(delete(MAILS).where(lone)).rowcount
+        return count

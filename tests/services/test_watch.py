@@ -204,7 +204,11 @@ def test_from_the_archive_to_a_review(
     ]
     assert [(row['patches'], row['state'], row['why']) for row in rows] == [
         ('6/6', 'reviewed', 'findings'),
-        ('2/2', 'reviewed', 'could-not-check'),
+        (
+            '2/2',
+            'pending',
+            'does not apply yet: patch 1: mm/vma.c: hunk 1 (@@ -1,1 +1,2 @@) does not match',
+        ),
     ]
     assert bot('work', '--once', '--config', config).err == ''
 

@@ -1,0 +1,181 @@
+"""
+Processes that judge, each one series at a time.
+
+Answers when a series has come to an end, from whatever thread it is asked. A
+process that dies over a series is replaced, and takes no other with it. All of
+them die with this one, and each holds its lock: nobody takes up their work
+before the last has gone.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+from bot.errors import BotError, StoreError
+
+PR_SET_PDEATHSIG = 1
+PATIENCE = 10.0
+"""Seconds for a process to put back what it has in hand."""
+SPAWN = multiprocessing.get_context('spawn')  # a fork would copy threads' locks
+
+Judge = Callable[[int], bool]
+Make = Callable[[], AbstractContextManager[Judge]]
+"""Makes, in a process of its own, what judges there; it is pickled."""
+
+
+class DiedError(Exception):
+    """The process died of the series, or was stopped."""
+
+
+class Pool:
+    """
+    At most `size` processes, started when they are needed; use as a context.
+
+    `lock` is a file that they keep open with this process.
+    """
+
+    def __init__(self, size: int, make: Make, lock: int | None = None) -> None:
+        self.size = size
+        self._slots = [_Slot(make, lock) for _ in range(size)]
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
+
+    def __enter__(self) -> 'Pool':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def judge(self, series: int) -> bool:
+        """Have a series judged; False where it was not wanted. Raises `DiedError`, `StoreError`."""
+        slot = self._free.get()
+        try:
+            return slot.judge(series)
+        except (EOFError, OSError) as error:
+            slot.end()
+            raise DiedError from error
+        finally:
+            self._free.put(slot)
+
+    def stop(self) -> None:
+        """Interrupt what is judged now; the processes put it back, and end."""
+        for slot in self._slots:
+            slot.interrupt()
+        for slot in self._slots:
+            slot.end(PATIENCE)
+
+
+class _Slot:
+    """Room for one process."""
+
+    def __init__(self, make: Make, lock: int | None) -> None:
+        self._make = make
+        self._lock = _Held(lock) if lock is not None else None
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._stopped = False
+
+    def judge(self, series: int) -> bool:
+        """Raises `EOFError` or `OSError` where the process dies of it."""
+        if self._process is None or not self._process.is_alive():
+            self.end()
+            self._start()
+        if self._stopped or self._pipe is None:
+            raise EOFError
+        self._pipe.send(series)
+        answer = self._pipe.recv()
+        if isinstance(answer, str):
+            raise StoreError(answer)
+        return bool(answer)
+
+    def _start(self) -> None:
+        self._pipe, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(
+            target=_live, args=(theirs, self._lock, os.getpid(), self._make), daemon=True
+        )
+        process.start()
+        self._process = process
+        theirs.close()
+        try:
+            failed = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self.end()
+            raise StoreError('a process that judges did not come up') from error
+        if failed is not None:
+            self.end()
+            raise StoreError(failed)
+
+    def interrupt(self) -> None:
+        self._stopped = True
+        process = self._process
+        if process is not None:
+            process.terminate()
+
+    def end(self, seconds: float = 0) -> None:
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        if process is not None:
+            process.join(seconds)
+            process.kill()
+            process.join()
+        if pipe is not None:
+            pipe.close()
+
+
+class _Held:
+    """A file that a child is handed, open."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[[Any], '_Held'], tuple[Any]]:
+        return _held, (reduction.DupFd(self.file),)
+
+
+def _held(handed: Any) -> _Held:
+    return _Held(handed.detach())
+
+
+def _live(pipe: Connection, lock: _Held | None, parent: int, make: Make) -> None:
+    """Judge what comes through the pipe, until it is closed. `lock` is only to be kept open."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    # A terminal's ^C goes to all; what it means is for the parent to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        with make() as judge:
+            pipe.send(None)
+            _serve(pipe, judge)
+    except BotError as error:
+        with contextlib.suppress(OSError):
+            pipe.send(str(error))
+
+
+def _serve(pipe: Connection, judge: Judge) -> None:
+    while True:
+        try:
+            series = pipe.recv()
+        except EOFError:
+            return
+        answer: bool | str
+        try:
+            answer = judge(series)
+        except BotError as error:
+            answer = str(error)
+        pipe.send(answer)
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -106,7 +106,7 @@ class Scripted:
         return '' if await server.scripted('end') else '250 2.0.0 taken'
 
     def stop(self) -> None:
-        """Read what there is still to read, and end."""
+        """End, with all connections."""
         asyncio.run_coroutine_threadsafe(self._close(), self._controller.loop).result(10)
         self._controller.stop()
 
@@ -223,9 +223,10 @@ class Raw:
             with connection, connection.makefile('rb') as lines:
                 for portion in self._portions:
                     connection.sendall(portion)
-                    if not (line := lines.readline()):
-                        return
+                    line = lines.readline()
                     self.told.append(line)
+                    if not line:
+                        return
                     while portion.startswith(b'354') and line not in (b'.\r\n', b''):
                         line = lines.readline()
                         self.told.append(line)

@@ -157,33 +157,63 @@ def _each(step: Callable[[], object], poll: float, wait: Callable[[float], bool]
 
 
 def run(config: Config, *, once: bool) -> None:
-    """Watch and work in one process."""
-    with store_of(config) as store, _crew(config, store) as crew:
+    """Watch, work and send in one process."""
+    with (
+        store_of(config) as store,
+        _crew(config, store) as crew,
+        _posting(config, store) as sender,
+    ):
         watcher = watcher_of(config, store)
         if once:
             watcher.once()
             _work(config, crew, once=True)
+            if sender is not None:
+                sender.once()
             return
-        stop = threading.Event()
-        failed: list[BaseException] = []
-
-        def watching() -> None:
-            try:
-                watcher.loop(config.poll, stop.wait)
-            except BaseException as error:  # noqa: BLE001  # it is raised again, in the main thread
-                failed.append(error)
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        # Each of its steps is one transaction: what is left half done is done again.
-        thread = threading.Thread(target=watching, name='watch', daemon=True)
-        thread.start()
-        try:
+        with _beside(lambda wait: watcher.loop(config.poll, wait), 'watch'), ExitStack() as stack:
+            if sender is not None:
+                once_more = sender.once
+                stack.enter_context(
+                    _beside(lambda wait: _each(once_more, config.poll, wait), 'send')
+                )
             _work(config, crew, once=False)
-        finally:
-            stop.set()
-            thread.join(GRACE)
-            if failed:
-                raise failed[0]
+
+
+@contextmanager
+def _beside(loop: Callable[[Callable[[float], bool]], None], name: str) -> Iterator[None]:
+    """Run a loop in a thread; what ends it ends the process, and is raised here."""
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def going() -> None:
+        try:
+            loop(stop.wait)
+        except BaseException as error:  # noqa: BLE001  # it is raised again, in the main thread
+            failed.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    # Each of its steps is one transaction: what is left half done is done again.
+    thread = threading.Thread(target=going, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(GRACE)
+        if failed:
+            raise failed[0]
+
+
+@contextmanager
+def _posting(config: Config, store: Store) -> Iterator[Sender | None]:
+    """Have a sender, where there is something to send with."""
+    if not config.mail.address or not config.mail.lists:
+        yield None
+        return
+    sender = sender_of(config, store)
+    with store.alone('send'):
+        sender.recover()
+        yield sender
 
 
 @contextmanager

@@ -9,8 +9,8 @@ Text that came from a mail is `str` (decoded, bad bytes replaced); what is
 applied is `bytes`, as the archive has them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, Protocol
 
@@ -104,7 +104,8 @@ class Patch:
 
     `message` is the commit message without subject and trailers' duplicates:
     the text between the headers and the `---`. `notes` is what stands below
-    the `---` and before the diff. `diff` are the mail's own bytes.
+    the `---` and before the diff. `diff` are the mail's own bytes. `committer`
+    is there for a commit only.
     """
 
     n: int
@@ -118,6 +119,7 @@ class Patch:
     diff: bytes
     trailers: tuple[str, ...] = ()
     attestation: tuple[Attestation, ...] = ()
+    committer: Author | None = None
 
 
 @dataclass(frozen=True)
@@ -612,12 +614,30 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """
+    What only the rules of the gate ask of the tree and its configuration.
+
+    `commits` are the subjects of the commits that the ids in Fixes: tags stand
+    for, none where there is no such commit; `whole`: the history has no end
+    but its beginning. `people` are the addresses (lower case) that MAINTAINERS
+    of the base names for the files of each patch, by its number.
+    """
+
+    commits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: bool = True
+    reviews: int = 0
+    people: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Subject:
-    """What a rule is handed."""
+    """What a rule is handed. `facts` are there in the gate only."""
 
     series: Series
     applied: AppliedSeries | DoesNotApply
     builds: tuple[Build, ...] = ()
+    facts: Facts | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:

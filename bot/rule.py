@@ -20,6 +20,7 @@ from bot.model import (
     Base,
     Build,
     DoesNotApply,
+    Facts,
     FileDiff,
     Finding,
     Hit,
@@ -30,8 +31,11 @@ from bot.model import (
     Step,
     Subject,
 )
+from bot.series import trailers_of
 
 Check = Callable[[Subject], Iterator[Hit]]
+FIXES = re.compile(r'(?:commit\s+)?(?P<id>[0-9a-fA-F]{5,40})\b')
+"""How the value of a Fixes: tag begins."""
 WORD = re.compile(r'[A-Za-z_]\w*')
 AUTHOR = Author('A Developer', 'dev@example.org')
 BASE = Base('case', 'base', '0' * 40, 'the case')
@@ -43,6 +47,8 @@ class Edit:
 
     files: Mapping[str, str | None]
     message: str = 'mm: change something'
+    author: Author = AUTHOR
+    committer: Author | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Case:
 
     `expect` are the patch numbers that the hits of a bad case point at, in
     order; None leaves that open. `fails` says that the last patch does not
-    apply, and why. `base` is what the series is on.
+    apply, and why. `base` is what the series is on. `facts` are what the gate
+    knows; `commits`: the patches are commits, and no mails.
     """
 
     before: Mapping[str, str]
@@ -61,6 +68,8 @@ class Case:
     expect: tuple[int, ...] | None = None
     fails: str | None = None
     base: Base = BASE
+    facts: Facts | None = None
+    commits: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,17 +178,23 @@ def subject_of(case: Case) -> Subject:
         )
         steps.append(Step(n, Files(files), Files(after), diffs))
         subject, _, body = edit.message.partition('\n')
+        body = body.strip()
+        commit = f'{n:040x}' if case.commits or edit.committer is not None else None
         patches.append(
-            Patch(n, len(case.patches), None, None, subject, AUTHOR, body.strip(), '', b'')
-        )
+            Patch(
+                n, len(case.patches), None, commit, subject, edit.author, body, '', b'',
+                trailers_of(body), committer=edit.committer,
+            )
+        )  # fmt: skip
         files = after
     series = Series(None, patches[0].subject, AUTHOR, 1, tuple(patches))
     if case.fails is not None:
         last = steps.pop()
         where = last.files[0].path if last.files else None
         failed = DoesNotApply(series, case.base, last.n, case.fails, where, 1, tuple(steps))
-        return Subject(series, failed, case.builds)
-    return Subject(series, AppliedSeries(series, case.base, tuple(steps)), case.builds)
+        return Subject(series, failed, case.builds, case.facts)
+    applied = AppliedSeries(series, case.base, tuple(steps))
+    return Subject(series, applied, case.builds, case.facts)
 
 
 def _bytes(text: str | None) -> bytes | None:

@@ -155,8 +155,8 @@ def prints(found: list[Finding]) -> list[str]:
 
 @pytest.mark.parametrize(('rule', 'case'), [one[1:] for one in BAD], ids=[one[0] for one in BAD])
 def test_a_fingerprint_outlives_moved_lines_other_names_and_patches(rule: Rule, case: Case) -> None:
-    if case.builds or rule.about_applying:
-        pytest.skip('its places are those of the build or of the base')
+    if case.builds or rule.on_request:
+        pytest.skip('its places are those of the build, of the base, or of each patch')
     moved = replace(
         case,
         before={path: _pushed(path, text, case.before) for path, text in case.before.items()},

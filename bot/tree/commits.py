@@ -59,7 +59,7 @@ def range_of(quarantine: Quarantine, name: str, text: str) -> AppliedSeries:
 def _patch(commit: pygit2.Commit, n: int, of: int) -> Patch:
     message = commit.raw_message.decode('utf-8', 'replace')
     subject, _, body = message.partition('\n\n')
-    author = commit.author
+    author, committer = commit.author, commit.committer
     return Patch(
         n=n,
         of=of,
@@ -71,6 +71,7 @@ def _patch(commit: pygit2.Commit, n: int, of: int) -> Patch:
         notes='',
         diff=b'',
         trailers=trailers_of(body),
+        committer=Author(committer.name or '', committer.email or ''),
     )
 
 

@@ -22,6 +22,7 @@ from bot import __version__
 from bot import service as services
 from bot.config import load
 from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
+from bot.gate import Gate
 from bot.harness import Builder, Workshop, compare
 from bot.model import (
     CouldNotRun,
@@ -29,6 +30,7 @@ from bot.model import (
     Severity,
 )
 from bot.outgoing import Outgoing
+from bot.output import gate as gate_output
 from bot.output import json as json_output
 from bot.output import mbox as mbox_output
 from bot.output import outbox as outbox_output
@@ -36,6 +38,7 @@ from bot.output import rules as rules_output
 from bot.output import text as text_output
 from bot.plain import one_line
 from bot.progress import Progress
+from bot.pushes import HOOKS, Hook
 from bot.sandbox import Cage
 from bot.session import Choice, Session, all_rules, harnesses, trees
 from bot.store import Store
@@ -129,6 +132,63 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
                 _print(found, options, first=number == 0)
             worst = max(worst, _exit_code(found, Severity[options.fail_on.upper()]))
     return worst
+
+
+@bot.command()
+@click.argument('words', metavar='[RANGE]', nargs=-1)
+@click.option('--hook', type=click.Choice(HOOKS), help='Read what git hands this hook.')
+@click.option(
+    '--on-error',
+    type=click.Choice(('open', 'closed')),
+    help='What can not be checked passes, or not.',
+)
+@shared
+def gate(words: tuple[str, ...], hook: Hook | None, on_error: str | None, **given: Any) -> int:
+    """
+    Judge commits before they are merged or pushed.
+
+    RANGE is A..B, or a branch (against its upstream); without, the current
+    branch. The rules of bot check, and those that only a gate asks: sign-offs,
+    Fixes: and Link: tags, reviews. In a git hook: bot gate --hook NAME "$@".
+    Exit code: 0 pass, 1 findings at or above --fail-on, 2 wrong usage, 3 could
+    not check (with --on-error=closed).
+    """
+    options = _options(given)
+    config = load(options.config)
+    if hook is None and len(words) > 1:
+        raise UsageError('bot gate judges one range: A..B')
+    closed = config.gate_closed if on_error is None else on_error == 'closed'
+    keeper = Gate(options.choice(), config, quiet=options.quiet)
+    first = True
+
+    def show(name: str, found: Review) -> None:
+        nonlocal first
+        if options.format == 'text' and found.series is None:
+            print(f'{name}: {found.failures[0].error}')
+        else:
+            _print(found, options, first=first)
+        if options.format == 'text' and found.series is not None:
+            width, colour = _terminal()
+            print()
+            print(gate_output.table(found, width=width, colour=colour), end='')
+        first = False
+
+    wanted = (
+        keeper.named(words[0] if words else None)
+        if hook is None
+        else keeper.pushed(hook, words, sys.stdin.read() if hook != 'update' else '')
+    )
+    reviews = keeper.judge(wanted, show)
+    fail_on = Severity[options.fail_on.upper()]
+    if options.format == 'text' and reviews:
+        print(gate_output.verdict(reviews, fail_on, opened=not closed))
+    codes = [_exit_code(one, fail_on) for one in reviews]
+    if not closed:
+        codes = [
+            FINDINGS if any(one.severity >= fail_on for one in found.findings) else CLEAN
+            for found in reviews
+        ]
+    return max(codes, default=CLEAN)
 
 
 @bot.group()
@@ -398,11 +458,16 @@ def _print(found: Review, options: Options, *, first: bool) -> None:
         return
     if not first:
         print()
+    width, colour = _terminal()
+    shown = text_output.render(found, width=width, colour=colour, verbose=options.verbose)
+    print(shown, end='')
+
+
+def _terminal() -> tuple[int, bool]:
+    """How wide a report is, and whether it has colour."""
     terminal = sys.stdout.isatty()
     width = Console().width if terminal else 100
-    colour = terminal and not os.environ.get('NO_COLOR')
-    shown = text_output.render(found, width=min(width, 120), colour=colour, verbose=options.verbose)
-    print(shown, end='')
+    return min(width, 120), terminal and not os.environ.get('NO_COLOR')
 
 
 def _exit_code(found: Review, fail_on: Severity) -> int:

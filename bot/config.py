@@ -94,6 +94,9 @@ class Config:
     stop_file: Path
     processes: int
     patience: float
+    gate_reviews: int
+    gate_closed: bool
+    gate_most: int
 
 
 def load(named: Path | None = None) -> Config:
@@ -283,6 +286,12 @@ class _Work(_Table):
     patience: Duration = 86400.0
 
 
+class _Gate(_Table):
+    reviews: int = Field(default=0, ge=0)
+    on_error: Literal['open', 'closed'] = 'closed'
+    most: int = Field(default=200, ge=1)
+
+
 class _File(_Table):
     lore: _Lore = _Lore()
     scope: _Scope = _Scope()
@@ -297,6 +306,7 @@ class _File(_Table):
     mail: _Mail = _Mail()
     smtp: _Smtp | None = None
     work: _Work = _Work()
+    gate: _Gate = _Gate()
 
 
 def _made(file: _File, path: Path | None) -> Config:
@@ -349,6 +359,9 @@ def _made(file: _File, path: Path | None) -> Config:
         Path(file.mail.stop_file or state / 'STOP').expanduser(),
         file.work.processes or min(len(os.sched_getaffinity(0)), MOST_PROCESSES),
         file.work.patience,
+        file.gate.reviews,
+        file.gate.on_error == 'closed',
+        file.gate.most,
     )
 
 

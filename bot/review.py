@@ -14,6 +14,7 @@ from bot.model import (
     AppliedSeries,
     Build,
     DoesNotApply,
+    Facts,
     Failure,
     Finding,
     Harness,
@@ -37,13 +38,15 @@ def review(
     tell: Tell = lambda _: None,
     ignores: Sequence[Ignore] = (),
     known: Collection[str] = (),
+    facts: Facts | None = None,
 ) -> Review:
     """
     Build what applies with every harness, and run the rules.
 
     Where the series does not apply, only rules about that have a say. Findings
     that the series or `ignores` ask not to count are set aside; `known` are
-    the ids of all rules that there are, besides those that are run.
+    the ids of all rules that there are, besides those that are run; `facts` what
+    only the gate knows.
     """
     builds: tuple[Build, ...] = ()
     if isinstance(applied, AppliedSeries):
@@ -53,7 +56,7 @@ def review(
     else:
         rules = [rule for rule in rules if rule.about_applying]
     tell(f'running {len(rules)} rules')
-    findings, failures = run_rules(rules, Subject(applied.series, applied, builds))
+    findings, failures = run_rules(rules, Subject(applied.series, applied, builds, facts))
     parted = split(findings, applied.series, ignores, {*known, *(rule.id for rule in rules)})
     return Review(
         applied.series,

@@ -24,6 +24,7 @@ from bot.lore import Archive
 from bot.model import (
     AppliedSeries,
     DoesNotApply,
+    Facts,
     Failure,
     Harness,
     Incomplete,
@@ -34,20 +35,27 @@ from bot.outgoing import History, Reply
 from bot.progress import Progress
 from bot.respond import Response, preview, respond
 from bot.review import review
-from bot.rule import Rule
+from bot.reviewers import people
+from bot.rule import FIXES, Rule
 from bot.sandbox import Cage
-from bot.series import parse_mail
+from bot.series import parse_mail, trailers_of
 from bot.sources import Finder, Found
-from bot.tree import Quarantine
+from bot.tree import Quarantine, subjects, whole
 
 ATTEST_SECONDS = 20.0
 """For all the name look-ups of one series."""
+COVERAGE = 'review-coverage'
 KERNEL_HAS = ('MAINTAINERS', 'Kbuild', 'mm', 'include')
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user chose of what is configured. None: what the configuration says."""
+    """
+    What a user chose of what is configured. None: what the configuration says.
+
+    `gate`: with the rules that only a gate asks. `besides` are folders of
+    objects beside the tree's own.
+    """
 
     tree: str | None = None
     base: str | None = None
@@ -56,6 +64,8 @@ class Choice:
     jobs: int = 1
     sandbox: bool = True
     revision: int | None = None
+    gate: bool = False
+    besides: tuple[Path, ...] = ()
 
 
 class Session:
@@ -120,7 +130,11 @@ class Session:
         return [
             bases.Place(
                 one,
-                stack.enter_context(Quarantine(Path(one.path), self.config.cache, self.progress)),
+                stack.enter_context(
+                    Quarantine(
+                        Path(one.path), self.config.cache, self.progress, self.choice.besides
+                    )
+                ),
             )
             for one in self.trees
         ]
@@ -150,11 +164,40 @@ class Session:
                 lambda event: self.progress.build(event, of),
             )
         )
+        facts, failed = self._facts(applied, places[0]) if self.choice.gate else (None, ())
         judged = review(
             applied, self.rules, self.harnesses, workshop, self.progress,
-            self.config.ignores, self.known,
+            self.config.ignores, self.known, facts,
         )  # fmt: skip
-        return replace(judged, thread=found.thread)
+        return replace(judged, thread=found.thread, failures=(*judged.failures, *failed))
+
+    def _facts(
+        self, applied: AppliedSeries | DoesNotApply, place: bases.Place
+    ) -> tuple[Facts, tuple[Failure, ...]]:
+        """Find out what only the gate's rules ask; what of it could not be."""
+        quarantine = place.quarantine
+        ids = [
+            found['id'].lower()
+            for patch in applied.series.patches
+            for trailer in trailers_of(patch.message)
+            if (found := FIXES.match(trailer.partition(': ')[2]))
+            and trailer.lower().startswith('fixes: ')
+        ]
+        facts = Facts(subjects(quarantine, ids), whole(quarantine), self.config.gate_reviews)
+        if not facts.reviews or not any(rule.id == COVERAGE for rule in self.rules):
+            return facts, ()
+        paths = {
+            step.n: [path for diff in step.files for path in {diff.old_path, diff.new_path} if path]
+            for step in applied.steps
+        }
+        self.progress('asking who looks after these files')
+        try:
+            if isinstance(self.cage, SandboxError):
+                raise self.cage
+            ground = applied.steps[0].pre
+            return replace(facts, people=people(self.cage, ground, paths)), ()
+        except SandboxError as error:
+            return facts, (Failure(COVERAGE, str(error)),)
 
 
 def _rules(every: list[Rule], choice: Choice, config: Config) -> list[Rule]:
@@ -167,7 +210,7 @@ def _rules(every: list[Rule], choice: Choice, config: Config) -> list[Rule]:
             raise ConfigError(f'{config.path}: [[ignore]]: there is no rule "{one.rule}"')
     chosen = [rule for rule in every if rule.id not in config.disabled]
     if choice.rules is None:
-        return [rule for rule in chosen if not rule.on_request]
+        return [rule for rule in chosen if choice.gate or not rule.on_request]
     globs = choice.rules.split(',')
     for glob in globs:
         if not fnmatch.filter(known, glob):

@@ -8,9 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    5: ('cli', '__main__', 'daemon', 'pool', 'session', 'progress', 'service', 'sender'),
+    5: ('cli', '__main__', 'daemon', 'pool', 'session', 'progress', 'service', 'sender', 'gate'),
     4: ('review',),
-    3: ('harness', 'bases', 'sources'),
+    3: ('harness', 'bases', 'sources', 'reviewers'),
     2: (
         'config',
         'lore',
@@ -42,6 +42,7 @@ FLOORS = {
         'suppress',
         'assembly',
         'envelope',
+        'pushes',
         'headers',
         'maintainers',
         'respond',

@@ -63,7 +63,7 @@ def comparison(harness: str, where: str, found: Comparison) -> str:
 
 
 def _said(outcome: BuildOutcome) -> str:
-    words = _outcome(Build('', 0, outcome)).plain
+    words = outcome_of(Build('', 0, outcome)).plain
     warnings = () if isinstance(outcome, CouldNotRun) else outcome.warnings
     return f'{words}, {len(warnings)} warnings' if warnings else words
 
@@ -107,7 +107,8 @@ class _Report:
         applied = self.review.applied
         if applied is not None:
             base = applied.base
-            self._line(f'base: {base.ref} {base.commit[:12]} ({base.why})', wrap=False)
+            ref = '' if base.ref == base.commit else f'{base.ref} '
+            self._line(f'base: {ref}{base.commit[:12]} ({base.why})', wrap=False)
             for subject in base.on_top:
                 self._line(f'      with the prerequisite "{one_line(subject)}" on top')
             for one in base.tried if self.verbose or isinstance(applied, DoesNotApply) else ():
@@ -230,7 +231,7 @@ class _Report:
             series = self.review.series
             of = len(series.patches) if series is not None else 0
             patch = 'base' if build.n == 0 else f'{build.n}/{of}'
-            table.add_row(f'  {build.harness}', patch, _outcome(build), took)
+            table.add_row(f'  {build.harness}', patch, outcome_of(build), took)
         self._line(('builds', 'bold'))
         self.console.print(table)
         flags = sorted({flag for build in self.review.builds for flag in build.flags})
@@ -267,7 +268,8 @@ class _Report:
         self.console.print(text, soft_wrap=not wrap)
 
 
-def _outcome(build: Build) -> Text:
+def outcome_of(build: Build) -> Text:
+    """Return how a build went, in a few words."""
     match build.outcome:
         case Passed(run=run):
             return Text(f'{run} tests passed' if run is not None else 'passed', 'green')

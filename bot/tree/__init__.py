@@ -9,9 +9,13 @@ last word: `git apply --cached`, then the same with `--3way`.
 """
 
 from bot.tree.commits import range_of
+from bot.tree.history import NONE, beginning, count, subjects, whole
 from bot.tree.patchid import patch_id
 from bot.tree.quarantine import Quarantine
 from bot.tree.snapshot import GitSnapshot
 from bot.tree.source import Source
 
-__all__ = ['GitSnapshot', 'Quarantine', 'Source', 'patch_id', 'range_of']
+__all__ = [
+    'NONE', 'GitSnapshot', 'Quarantine', 'Source', 'beginning', 'count', 'patch_id', 'range_of',
+    'subjects', 'whole',
+]  # fmt: skip

@@ -1,6 +1,7 @@
 """The quarantine: a repository of our own that borrows the user's objects."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from bot.tree.lexicon import Lexicon
 from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
 from bot.tree.source import Source
 
+FULL = re.compile(r'[0-9a-f]{40}')
 DEEPEST = 100
 """Folders in a path. Linux 7.3 has ten at most."""
 
@@ -27,6 +29,7 @@ class Quarantine:
     A temporary bare repository that borrows a user's objects; use as a context.
 
     The index of its words is kept below `cache`; `tell` hears when one is made.
+    `besides` are further folders of objects, as git's own quarantine of a push.
     Raises `TreeError` where `path` holds no repository that can be read.
     """
 
@@ -35,7 +38,9 @@ class Quarantine:
         path: Path,
         cache: Path | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        besides: Sequence[Path] = (),
     ) -> None:
+        self._besides = tuple(besides)
         self.source = Source(path)
         self.path = path
         self._cache = cache
@@ -61,6 +66,8 @@ class Quarantine:
 
     def resolve(self, ref: str) -> str:
         """Return the id of the commit that `ref` names in the user's repository (`TreeError`)."""
+        if FULL.fullmatch(ref) and ref in self.repo:
+            return str(self.repo[ref].peel(pygit2.Commit).id)
         found = self.source.resolve(ref)
         if found is None:
             raise TreeError(f'no commit {ref!r} in {self.path}: name one with --base')
@@ -219,12 +226,13 @@ class Quarantine:
 
     def _borrow(self, gitdir: Path) -> None:
         """Let a repository of ours read the user's objects."""
-        objects = self.source.common / 'objects'
-        if '\n' in str(objects):
-            raise TreeError(f'{objects}: a path with a line break')
+        objects = [self.source.common / 'objects', *self._besides]
+        for one in objects:
+            if '\n' in str(one):
+                raise TreeError(f'{one}: a path with a line break')
         info = gitdir / 'objects' / 'info'
         info.mkdir(parents=True, exist_ok=True)
-        (info / 'alternates').write_text(f'{objects}\n')
+        (info / 'alternates').write_text(''.join(f'{one}\n' for one in objects))
         shallow = self.source.common / 'shallow'
         if shallow.exists():
             shutil.copyfile(shallow, gitdir / 'shallow')

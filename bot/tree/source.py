@@ -87,6 +87,33 @@ class Source:
             for tip in dict.fromkeys(tips)
         )
 
+    def beginning_with(self, short: str) -> list[str]:
+        """Return the ids of all objects that begin with some hexadecimal digits."""
+        return self._git('rev-parse', f'--disambiguate={short}').split()
+
+    def refs(self, *under: str) -> dict[str, str]:
+        """Return the commits of all refs (below `under`), by full name."""
+        listed = self._git(
+            'for-each-ref', '--format=%(objectname) %(*objectname) %(refname)', *under
+        )
+        found = {}
+        for line in listed.splitlines():
+            first, *peeled, name = line.split(' ')
+            found[name] = (''.join(peeled) or first).strip()
+        return found
+
+    def upstream(self, branch: str) -> str | None:
+        """Return the full name of what a branch follows; None where it follows nothing."""
+        return (
+            self._git('for-each-ref', '--format=%(upstream)', f'refs/heads/{branch}').strip()
+            or None
+        )
+
+    def branch(self) -> str | None:
+        """Return the name of the branch that HEAD is on; None where it is on none."""
+        name = self._git('symbolic-ref', '-q', '--short', 'HEAD').strip()
+        return name or None
+
     def fetch(self) -> str:
         """Run `git fetch` with the user's own settings; what it said. Raises `TreeError`."""
         result = subprocess.run(

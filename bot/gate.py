@@ -1,0 +1,148 @@
+"""
+The gate: ranges of commits, judged for who is to merge or take them.
+
+From what a user or a git hook names to reviews. A push is judged as what it
+adds to the refs that were there; git's own quarantine of its objects is read
+beside the repository's.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bot.config import Config
+from bot.errors import BotError, TreeError, UsageError
+from bot.model import Failure, Review
+from bot.pushes import Hook, Push, pushes
+from bot.session import Choice, Session
+from bot.tree import Quarantine, Source, beginning, count
+
+Show = Callable[[str, Review], None]
+"""Handed the name of what was judged, while its snapshots can still be read."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What is judged: commits of `old..new`, called `name`."""
+
+    name: str
+    old: str
+    new: str
+
+
+class Gate:
+    """What the judging of several ranges shares."""
+
+    def __init__(self, choice: Choice, config: Config, *, quiet: bool) -> None:
+        tree = choice.tree or _here()
+        besides = _quarantined()
+        self.choice = replace(choice, tree=tree, gate=True, besides=besides)
+        self.config = config
+        self.quiet = quiet
+        self.tree = tree
+        self.besides = besides
+
+    def judge(self, wanted: Sequence[Stretch | Failure], show: Show) -> list[Review]:
+        """Review each range, and show it; a failure is one that can't be."""
+        session: Session | None = None
+        reviews = []
+        for one in wanted:
+            if isinstance(one, Failure):
+                found = Review(None, failures=(one,))
+                show(one.what, found)
+                reviews.append(found)
+                continue
+            session = session or Session(self.choice, self.config, quiet=self.quiet)
+            with contextlib.ExitStack() as stack:
+                stack.callback(session.progress.done)
+                found = _called(one.name, session.judge(f'{one.old}..{one.new}', stack))
+                session.progress.done()
+                show(one.name, found)
+            reviews.append(found)
+        return reviews
+
+    def named(self, text: str | None) -> list[Stretch | Failure]:
+        """
+        Return what a user names: `A..B`, a branch, or None for the current one.
+
+        A branch is judged against its upstream. Raises `UsageError`.
+        """
+        source = Source(Path(self.tree))
+        if text is None or '..' not in text:
+            text = _against_upstream(source, text)
+        left, _, right = text.partition('..')
+        with self._quarantine() as quarantine:
+            old, new = (quarantine.resolve(one or 'HEAD') for one in (left, right))
+            return [self._bounded(quarantine, Stretch(text, old, new))]
+
+    def pushed(self, hook: Hook, words: Sequence[str], lines: str) -> list[Stretch | Failure]:
+        """Return what git hands a hook, as far as it brings something that was not there."""
+        found: list[Stretch | Failure] = []
+        with self._quarantine() as quarantine:
+            for push in pushes(hook, words, lines):
+                name = push.ref.removeprefix('refs/heads/')
+                try:
+                    old = self._old(quarantine, push)
+                except BotError as error:
+                    found.append(Failure(name, str(error)))
+                    continue
+                if old is not None:
+                    found.append(self._bounded(quarantine, Stretch(name, old, push.new)))
+        return found
+
+    def _old(self, quarantine: Quarantine, push: Push) -> str | None:
+        """Return the commit that a push is judged against; None where it brings nothing."""
+        if push.old is not None and push.old in quarantine.repo:
+            if count(quarantine, push.old, push.new, 0) == 0:
+                return None  # back to where it was
+            return push.old
+        under = ('refs/remotes',) if push.remote is not None else ()
+        if push.remote is not None and '/' not in push.remote and ':' not in push.remote:
+            under = (f'refs/remotes/{push.remote}',)
+        known = quarantine.source.refs(*under)
+        if not known and push.remote is None:
+            return None  # the first push to an empty repository: nothing was there to break
+        if not known:
+            raise TreeError(f'{push.remote}: git fetch it first: what it has is not known here')
+        return beginning(quarantine, push.new, list(known.values()))
+
+    def _bounded(self, quarantine: Quarantine, one: Stretch) -> Stretch | Failure:
+        most = self.config.gate_most
+        if count(quarantine, one.old, one.new, most) > most:
+            return Failure(one.name, f'more than {most} commits ([gate] most)')
+        return one
+
+    def _quarantine(self) -> Quarantine:
+        return Quarantine(Path(self.tree), besides=self.besides)
+
+
+def _called(name: str, found: Review) -> Review:
+    """Call what was judged as its user does."""
+    series = found.series
+    return found if series is None else replace(found, series=replace(series, subject=name))
+
+
+def _here() -> str:
+    """The repository that git called us in, or that one stands in."""
+    return os.environ.get('GIT_DIR') or str(Path.cwd())
+
+
+def _quarantined() -> tuple[Path, ...]:
+    """The folders where git keeps the objects of a push that is not accepted yet."""
+    first = os.environ.get('GIT_OBJECT_DIRECTORY')
+    others = os.environ.get('GIT_ALTERNATE_OBJECT_DIRECTORIES', '').split(':')
+    return tuple(Path(one).absolute() for one in (first, *others) if one)
+
+
+def _against_upstream(source: Source, branch: str | None) -> str:
+    name = branch or source.branch()
+    if name is None:
+        raise UsageError('HEAD is on no branch: name a range, A..B')
+    upstream = source.upstream(name)
+    if upstream is None:
+        if branch is not None and source.resolve(branch) is None:
+            raise UsageError(f'no branch {branch!r} in {source.path}: name a range, A..B')
+        raise UsageError(f'{name} follows no upstream: name a range, A..B')
+    return f'{upstream}..{name}'

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -258,9 +258,12 @@ class Crew:
     say: Say
 
     def one(self, series: int) -> bool:
-        """Have a series judged; put it back where its process dies. Raises `StoreError`."""
+        """Have a series judged; False where it was not wanted. Raises `StoreError`."""
+        return self._ended(series, self.pool.submit(series))
+
+    def _ended(self, series: int, future: Future[bool]) -> bool:
         try:
-            return self.pool.judge(series)
+            return future.result()
         except DiedError:
             self.say(f'series {series}: the process that judged it died')
             self.store.put_back(series, killed=True, most=MOST_KILLS)
@@ -275,20 +278,18 @@ class Crew:
         """Judge all that is due; how many that were. Raises `StoreError`."""
         count = 0
         going: dict[Future[bool], int] = {}
-        with ThreadPoolExecutor(self.pool.size) as threads:
-            try:
-                while True:
-                    due = [one for one in self.store.due() if one not in going.values()]
-                    for series in due[: self.pool.size - len(going)]:
-                        going[threads.submit(self.one, series)] = series
-                    if not going:
-                        return count
-                    for done in futures.wait(going, return_when=FIRST_COMPLETED).done:
-                        del going[done]
-                        count += done.result()
-            except BaseException:
-                self.pool.stop()
-                raise
+        try:
+            while True:
+                due = [one for one in self.store.due() if one not in going.values()]
+                for series in due[: self.pool.size - len(going)]:
+                    going[self.pool.submit(series)] = series
+                if not going:
+                    return count
+                for done in futures.wait(going, return_when=FIRST_COMPLETED).done:
+                    count += self._ended(going.pop(done), done)
+        except StoreError:
+            futures.wait(going)
+            raise
 
     def loop(self, poll: float, wait: Wait) -> None:
         """Judge for ever, until `wait` says to stop."""

@@ -60,7 +60,7 @@ class RuleLoadError(BotError):
 
 
 class StoreError(BotError):
-    """The database can't be opened, or is not one that this program can use (exit 2)."""
+    """The database can't be had, or is not one that this program can use (exit 3)."""
 
 
 class MailError(BotError):

@@ -1,10 +1,9 @@
 """
 Processes that judge, each one series at a time.
 
-Answers when a series has come to an end, from whatever thread it is asked. A
-process that dies over a series is replaced, and takes no other with it. All of
-them die with this one, and each holds its lock: nobody takes up their work
-before the last has gone.
+Answers when a series has come to an end. A process that dies over a series is
+replaced, and takes no other with it. All of them die with this one, and each
+holds its lock: nobody takes up their work before the last has gone.
 """
 
 import contextlib
@@ -14,6 +13,7 @@ import os
 import queue
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -45,6 +45,8 @@ class Pool:
 
     def __init__(self, size: int, make: Make, lock: int | None = None) -> None:
         self.size = size
+        # A process dies with the thread that has started it: these live as long as the pool.
+        self._threads = ThreadPoolExecutor(size)
         self._slots = [_Slot(make, lock) for _ in range(size)]
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for slot in self._slots:
@@ -56,8 +58,15 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def judge(self, series: int) -> bool:
-        """Have a series judged; False where it was not wanted. Raises `DiedError`, `StoreError`."""
+    def submit(self, series: int) -> Future[bool]:
+        """
+        Have a series judged; the result is False where it was not wanted.
+
+        It raises `DiedError`, or `StoreError`.
+        """
+        return self._threads.submit(self._judge, series)
+
+    def _judge(self, series: int) -> bool:
         slot = self._free.get()
         try:
             return slot.judge(series)
@@ -73,6 +82,7 @@ class Pool:
             slot.interrupt()
         for slot in self._slots:
             slot.end(PATIENCE)
+        self._threads.shutdown()
 
 
 class _Slot:

@@ -1,5 +1,6 @@
 """One campaign: a real archive, real processes, `kill -9`, and the count afterwards."""
 
+import contextlib
 import os
 import random
 import re
@@ -86,13 +87,7 @@ class Stage:
 
     def judges(self, name: str) -> list[int]:
         """The processes that a worker judges with."""
-        pid = self.running[name].pid
-        try:
-            said = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
-            words = {int(one): Path(f'/proc/{one}/cmdline').read_bytes() for one in said}
-        except OSError:
-            return []
-        return [one for one, said in words.items() if b'spawn_main' in said]
+        return [pid for pid in children(self.running[name].pid) if b'spawn_main' in words_of(pid)]
 
     def kill(self, name: str) -> None:
         """Kill a process alone: what it has started is its own business."""
@@ -119,6 +114,23 @@ class Stage:
     def log(self, name: str) -> bytes:
         path = self.folder / f'{name}.log'
         return path.read_bytes() if path.exists() else b''
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, from whatever thread."""
+    found = []
+    for path in Path(f'/proc/{pid}/task').glob('*/children'):
+        with contextlib.suppress(OSError):
+            found += [int(one) for one in path.read_text().split()]
+    return found
+
+
+def words_of(pid: int) -> bytes:
+    """What a process was started with, nothing where it has gone."""
+    try:
+        return Path(f'/proc/{pid}/cmdline').read_bytes()
+    except OSError:
+        return b''
 
 
 def campaign(
@@ -263,13 +275,13 @@ def _stream(choose: random.Random, count: int) -> list[Post]:
     queues = []
     for number in range(count):
         of = choose.choice((1, 1, 2, 3))
-        mails = _mails(f's{number}', of, 1)
+        mails = mails_of(f's{number}', of, 1)
         if choose.random() < 0.3:
             choose.shuffle(mails)
         if choose.random() < 0.3:
             mails.append(answer(mails[-1], f'answer{number}'))
         if choose.random() < 0.2:
-            mails += _mails(f's{number}', of, 2)
+            mails += mails_of(f's{number}', of, 2)
         if choose.random() < 0.2:
             mails.append(choose.choice(mails))
         queues.append(mails)
@@ -282,7 +294,8 @@ def _stream(choose: random.Random, count: int) -> list[Post]:
     return stream
 
 
-def _mails(name: str, of: int, revision: int) -> list[Post]:
+def mails_of(name: str, of: int, revision: int) -> list[Post]:
+    """A series that applies to the sample kernel, each patch a new file."""
     mails = []
     root: tuple[str, ...] = ()
     version = '' if revision == 1 else f' v{revision}'

@@ -9,8 +9,10 @@ else by its date. Raises `LoreError` where the archive does not answer.
 
 import gzip
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,14 @@ from bot.errors import LoreError
 EPOCH = re.compile(r'/(?:git/)?(\d{1,4})(?:\.git)?/?\Z')
 MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
 FIRST_DEPTH = 2000
+MOST_PACKS = 50
+ALONE = {
+    'PATH': os.environ.get('PATH', os.defpath),
+    'GIT_CONFIG_GLOBAL': os.devnull,
+    'GIT_CONFIG_NOSYSTEM': '1',
+    'LC_ALL': 'C',
+}
+"""What a git of ours has of the environment: nothing of the user's."""
 LARGEST_MANIFEST = 16 << 20
 OVERLAP = 86_400
 """Seconds that are walked again where only the date of the last known mail is left to go by."""
@@ -121,51 +131,40 @@ class Mirror:
         tip = _tip(repo)
         if tip is None:
             return
-        start = since
-        if place is not None:
-            known = self._find(repo, epoch, place)
-            if known is not None:
-                yield from self._from(repo, tip, known)
-                return
+        start = since if place is None else 0
+        behind = place.commit if place is not None else None
+        commits = _back_to(repo, tip, behind)
+        if commits is None:
+            assert place is not None
+            commits = _back_to(repo, tip, self._found_again(repo, tip, epoch, place))
+        if commits is None:
+            assert place is not None
             start = place.date - OVERLAP
             self.warnings.append(
                 f'{self.name}/{epoch}: the last known mail ({place.msgid or place.commit[:12]}) is '
                 'gone from the archive; walking again from a day before it'
             )
-        for arrival in self._from(repo, tip, None):
-            if arrival.date >= start:
-                yield arrival
+            commits = _back_to(repo, tip, None) or []
+        for one in reversed(commits):
+            commit = repo[one].peel(pygit2.Commit)
+            if commit.commit_time >= start:
+                yield Arrival(str(one), int(commit.commit_time), _mail(repo, commit))
 
-    def _from(
-        self, repo: pygit2.Repository, tip: pygit2.Oid, behind: pygit2.Oid | None
-    ) -> Iterator[Arrival]:
-        walker = repo.walk(tip, pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.REVERSE)
-        if behind is not None:
-            walker.hide(behind)
-        for commit in walker:
-            yield Arrival(str(commit.id), int(commit.commit_time), _mail(repo, commit))
-
-    def _find(self, repo: pygit2.Repository, epoch: int, place: Place) -> pygit2.Oid | None:
-        """Return the commit of the last known mail, in a history that may be another."""
-        tip = _tip(repo)
-        assert tip is not None
-        try:
-            known = pygit2.Oid(hex=place.commit)
-            if known == tip or (known in repo and repo.descendant_of(tip, known)):
-                return known
-        except (ValueError, pygit2.GitError):
-            pass
+    def _found_again(
+        self, repo: pygit2.Repository, tip: pygit2.Oid, epoch: int, place: Place
+    ) -> str:
+        """Return the commit of the last known mail in another history, '' where it is not."""
         self.warnings.append(f'{self.name}/{epoch}: was rewritten; looking for {place.msgid}')
         for _ in range(2):
-            for commit in repo.walk(tip, pygit2.enums.SortMode.TOPOLOGICAL):
-                raw = _mail(repo, commit)
-                arrival = Arrival(str(commit.id), int(commit.commit_time), raw)
+            for one in _back_to(repo, tip, None) or []:
+                commit = repo[one].peel(pygit2.Commit)
+                arrival = Arrival(str(one), int(commit.commit_time), _mail(repo, commit))
                 if place.msgid and arrival.msgid == place.msgid:
-                    return commit.id
+                    return arrival.commit
             if not _shallow(repo):
                 break
             self._fetched(repo, epoch, _ALL)  # it may lie deeper than what is here
-        return None
+        return ''
 
     # --- repositories ---
 
@@ -189,6 +188,17 @@ class Mirror:
             remote.fetch(['+refs/heads/*:refs/heads/*'], depth=depth, prune=_NO_PRUNE)
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise LoreError(f'{url}: {str(error).strip() or type(error).__name__}') from error
+        self._tidy(Path(repo.path) / 'objects' / 'pack')
+
+    def _tidy(self, packs: Path) -> None:
+        """Join packs: each fetch makes one, and where there are many, nothing is found quickly."""
+        if sum(1 for _ in packs.glob('*.pack')) <= MOST_PACKS:
+            return
+        words = ['git', '--git-dir', str(packs.parent.parent), 'repack', '--geometric=2', '-dq']
+        done = subprocess.run(words, env=ALONE, capture_output=True, check=False)
+        if done.returncode:
+            said = done.stderr.decode('utf-8', 'replace').strip()
+            self.warnings.append(f'{packs}: can not be tidied: {said[:200]}')
 
 
 _ALL = 2_147_483_647
@@ -217,6 +227,26 @@ def _tip(repo: pygit2.Repository) -> pygit2.Oid | None:
             found = repo.references[name].peel(pygit2.Commit)
             return found.id
     return None
+
+
+def _back_to(
+    repo: pygit2.Repository, tip: pygit2.Oid, behind: str | None
+) -> list[pygit2.Oid] | None:
+    """
+    Return the commits from the tip back to the one after `behind`, to the beginning for None.
+
+    None where `behind` is not among them. An epoch has no merges; what libgit2's
+    own walk costs grows with all that there is.
+    """
+    found: list[pygit2.Oid] = []
+    here: pygit2.Oid | None = tip
+    while here is not None:
+        if str(here) == behind:
+            return found
+        found.append(here)
+        commit = repo[here].peel(pygit2.Commit)
+        here = next((one for one in commit.parent_ids if one in repo), None)
+    return found if behind is None else None
 
 
 def _oldest(repo: pygit2.Repository) -> int | None:

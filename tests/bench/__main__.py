@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.bench import applying, harness, rules
+from tests.bench import applying, harness, rules, watching
 from tests.bench.tools import Row, made
 from tests.kernel import debian
 from tests.kernel.conftest import kernels
 
-PARTS = ('apply', 'rules', 'harness')
+PARTS = ('apply', 'rules', 'harness', 'watch')
 
 
 def show(rows: Iterable[Row]) -> None:
@@ -52,6 +52,10 @@ def main() -> int:
             row = harness.overhead(kernel, made(folder / 'overhead'))
             show([row])
             notes += [*floors, f'the cage costs {(1 / row.ratio - 1) * 100:+.1f} % of a build']
+            print('\n' + '\n'.join(notes))
+        if 'watch' in parts:
+            rows, notes = watching.rows(made(folder / 'watch'))
+            show(rows)
             print('\n' + '\n'.join(notes))
     return 0
 

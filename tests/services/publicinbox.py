@@ -42,6 +42,13 @@ class PublicInbox:
 
     def add(self, mails: Iterable[bytes], epoch: int = 0) -> None:
         """Put mails into an epoch, index them, and let the server know."""
+        self.write(mails, epoch)
+        self._run('public-inbox-index', '-L', 'full', '--jobs=1', str(self.inbox))
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGHUP)
+
+    def write(self, mails: Iterable[bytes], epoch: int = 0) -> None:
+        """Put mails into an epoch; without an index, as who fetches it needs none."""
         repository = self.inbox / 'git' / f'{epoch}.git'
         if not repository.exists():
             subprocess.run(
@@ -52,9 +59,6 @@ class PublicInbox:
             self.mails += 1
             stream.append(_commit(raw, self.mails))
         self._import(repository, b''.join(stream))
-        self._run('public-inbox-index', '-L', 'full', '--jobs=1', str(self.inbox))
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGHUP)
 
     def start(self) -> None:
         """Serve; returns when it answers."""

@@ -45,13 +45,21 @@ class Watching:
         self.folder = folder
         self.since = since
         self.said: list[str] = []
-        self.store = Store(opened(f'sqlite:///{folder / "state.db"}'), lambda: NOW)
+        self.now = NOW
+        self.store = Store(opened(f'sqlite:///{folder / "state.db"}'), lambda: self.now)
         self.start()
 
     def start(self) -> None:
         mirror = Mirror(self.archive.url, LIST, self.folder / 'mirror', 10)
         self.watcher = Watcher(
-            self.store, [mirror], SCOPE, self.since, 3600, 365 * DAY, lambda: NOW, self.said.append
+            self.store,
+            [mirror],
+            SCOPE,
+            self.since,
+            3600,
+            365 * DAY,
+            lambda: self.now,
+            self.said.append,
         )
 
     def once(self) -> int:
@@ -178,6 +186,19 @@ def test_a_damaged_mirror_is_made_anew(watching: Watching, tmp_path: Path) -> No
     watching.start()
     assert watching.once() == 1
     assert len(watching.titles()) == 2
+
+
+def test_a_mirror_of_many_packs_is_tidied(
+    watching: Watching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('bot.mirror.MOST_PACKS', 3)
+    for number in range(8):
+        watching.archive.write(raw(series(f'n{number}', 1)))
+        watching.once()
+    packs = list((tmp_path / 'mirror' / LIST / '0.git' / 'objects' / 'pack').glob('*.pack'))
+    assert 1 <= len(packs) <= 4
+    assert len(watching.titles()) == 9
+    assert watching.said == []
 
 
 def test_from_the_archive_to_a_review(

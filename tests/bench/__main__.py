@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.bench import applying, harness, rules, watching
+from tests.bench import applying, harness, rules, scale, watching
 from tests.bench.tools import Row, made
 from tests.kernel import debian
 from tests.kernel.conftest import kernels
 
-PARTS = ('apply', 'rules', 'harness', 'watch')
+PARTS = ('apply', 'rules', 'harness', 'watch', 'scale')
 
 
 def show(rows: Iterable[Row]) -> None:
@@ -57,6 +57,8 @@ def main() -> int:
             rows, notes = watching.rows(made(folder / 'watch'))
             show(rows)
             print('\n' + '\n'.join(notes))
+        if 'scale' in parts:
+            print('\n' + '\n'.join(scale.notes()))
     return 0
 
 

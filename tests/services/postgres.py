@@ -18,9 +18,9 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """A server that listens on loopback only, and trusts it."""
+    """A server on loopback, and on `addresses` of the tests' own; it trusts who comes there."""
 
-    def __init__(self) -> None:
+    def __init__(self, *addresses: str) -> None:
         binaries = programs()
         assert binaries is not None
         self._user = 'nobody' if os.geteuid() == 0 else None
@@ -33,13 +33,16 @@ class Postgres:
             binaries / 'initdb', '-D', data, '-U', 'bot', '-A', 'trust', '-E', 'UTF8',
             '--locale=C', '--no-sync',
         )  # fmt: skip
+        with (data / 'pg_hba.conf').open('a') as trusted:
+            trusted.writelines(f'host all all {one}/24 trust\n' for one in addresses)
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             self.port = int(probe.getsockname()[1])
         log = (self._folder / 'log').open('wb')
         self._server = subprocess.Popen(
             [
-                binaries / 'postgres', '-D', data, '-h', '127.0.0.1', '-p', str(self.port),
+                binaries / 'postgres', '-D', data, '-h', ','.join(('127.0.0.1', *addresses)),
+                '-p', str(self.port),
                 '-k', self._folder, '-c', 'fsync=off',
             ],
             user=self._user,

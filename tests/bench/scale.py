@@ -1,0 +1,88 @@
+"""
+Many workers on one PostgreSQL: a review is replaced by a wait of fixed length.
+
+What is above that wait is what the queue and the store cost for a review.
+"""
+
+import subprocess
+import sys
+import time
+
+from bot import queue
+from bot.assembly import letter
+from bot.daemon import Worker
+from bot.model import AppliedSeries, Author, Base, Review, Scope, Series
+from bot.store import Store, Taken
+from bot.store.database import opened
+from tests.lettering import series
+from tests.services.postgres import Postgres, programs
+
+COST = 0.25
+"""Seconds of a review."""
+SERIES = 120
+WORKERS = (1, 2, 4)
+NOTHING = Series(None, 's', Author('A', 'a@x'), 1, ())
+
+
+def notes() -> list[str]:
+    """What came of it, a line for each number of workers."""
+    if programs() is None:
+        return ['scale: no PostgreSQL: apt install postgresql']
+    server = Postgres()
+    try:
+        return [_with(server, workers) for workers in WORKERS]
+    finally:
+        server.stop()
+
+
+def _with(server: Postgres, workers: int) -> str:
+    url = server.create(f'scale{workers}')
+    store = Store(opened(url), time.time)
+    scope = Scope(paths=('mm/vma*',), symbols=(), subjects=())
+    found = [letter(one.raw, scope) for n in range(SERIES) for one in series(f's{n}', 1)]
+    store.take_in('l', (one for one in found if one), None)
+    running = [
+        subprocess.Popen(
+            [sys.executable, '-m', 'tests.bench.scale', url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(workers)
+    ]  # fmt: skip
+    for one in running:
+        assert one.stdout is not None
+        one.stdout.readline()  # it is up
+    started = time.perf_counter()
+    for one in running:
+        assert one.stdin is not None
+        one.stdin.close()
+    while not all(row.state == 'reviewed' for row in store.rows()):
+        time.sleep(0.05)
+    seconds = time.perf_counter() - started
+    for one in running:
+        one.communicate()
+    store.close()
+    cost = seconds * workers / SERIES - COST
+    return (
+        f'{workers} workers, reviews of {COST:g} s: {SERIES / seconds * 60:.0f} a minute '
+        f'(at most {60 / COST * workers:.0f}), {cost * 1000:.0f} ms above each review'
+    )
+
+
+def main() -> None:
+    """Work, when stdin is closed."""
+    url = sys.argv[1]
+    store = Store(opened(url), time.time)
+
+    def judge(_: Taken) -> Review:
+        time.sleep(COST)
+        return Review(NOTHING, AppliedSeries(NOTHING, Base('t', 'r', 'c', 'w'), ()))
+
+    worker = Worker(store, judge, 0.0, lambda _: None)
+    print('up', flush=True)
+    sys.stdin.read()
+    queue.work(url, worker.one, store.due, 1, wait=False)
+    store.close()
+
+
+if __name__ == '__main__':
+    main()

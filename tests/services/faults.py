@@ -8,8 +8,11 @@ from typing import Literal
 
 import requests
 
-Fault = Literal['none', '500', 'cut', 'drop', 'garbage']
-"""As it is; status 500; half of the body; no answer at all; a body that is something else."""
+Fault = Literal['none', '304', '500', 'cut', 'drop', 'garbage']
+"""
+As it is; not modified, where that was asked; status 500; half of the body; no answer at all; a body
+that is something else.
+"""
 Choose = Callable[[str], Fault]
 """The fault of a request, by its path."""
 KEPT = ('content-type', 'last-modified', 'etag')
@@ -55,6 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, fault))
         self.close_connection = True
         if fault == 'drop':
+            return
+        if fault == '304' and 'If-Modified-Since' in self.headers:
+            self.send_response(304)
+            self.end_headers()
             return
         if fault == '500':
             self.send_error(500)

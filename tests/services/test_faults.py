@@ -92,6 +92,21 @@ def test_a_first_start_that_fails_is_done_again(watching: Watching, proxy: Proxy
     assert watching.once() == 3
 
 
+def test_what_is_not_modified_is_not_sent_again(watching: Watching, proxy: Proxy) -> None:
+    """Public-inbox never says so; what may stand before it does."""
+    proxy.choose = lambda _: '304'
+    assert watching.once() == 3
+    asked = len(proxy.asked)
+    assert watching.once() == 0
+    assert proxy.asked[asked:] == [(f'/{LIST}/manifest.js.gz', '304')]
+    watching.archive.add(raw(series('b', 1)))
+    proxy.choose = lambda path: '500' if 'upload-pack' in path else 'none'
+    with pytest.raises(LoreError):
+        watching.once()
+    proxy.choose = lambda path: '304' if 'manifest' in path else 'none'
+    assert watching.once() == 1
+
+
 def test_every_second_request_fails(watching: Watching, proxy: Proxy) -> None:
     faults: tuple[Fault, ...] = ('none', '500', 'none', 'cut', 'none', 'drop', 'none', 'garbage')
     choose = random.Random(4)

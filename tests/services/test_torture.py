@@ -15,6 +15,6 @@ def test_nothing_is_lost_and_nothing_done_twice(backend: str, tmp_path: Path) ->
         pytest.skip(f'not installed: {", ".join(publicinbox.MISSING)}')
     if backend == 'postgresql' and programs() is None:
         pytest.skip('no PostgreSQL: apt install postgresql')
-    found = campaign(backend, 6, 7, tmp_path, print)
-    assert (found.kills, found.lost, found.twice, found.problems) == (6, 0, 0, ())
-    assert found.series == 6
+    found = campaign(backend, 5, 7, tmp_path, print)
+    assert (found.kills, found.lost, found.twice, found.problems) == (5, 0, 0, ())
+    assert found.series >= 4

@@ -28,7 +28,7 @@ from tests.services.publicinbox import PublicInbox, serving
 WORKERS = {'sqlite': 1, 'postgresql': 3}
 LONGEST_LIFE = 4.0
 """Seconds after which a process is killed, be it still starting, at the latest."""
-LONGEST_WAIT = 20.0
+LONGEST_WAIT = 10.0
 """The same for a worker that is to be killed while it judges."""
 AIMED = 1.5
 """Seconds after something has begun within which it is interrupted."""
@@ -142,7 +142,7 @@ def campaign(
     server = Postgres() if backend == 'postgresql' else None
     try:
         url = server.create('torture') if server else f'sqlite:///{folder / "state.db"}'
-        posted = list(_stream(choose, max(kills // 5, 6)))
+        posted = list(_stream(choose, max(kills // 3, 4)))
         faults = random.Random(seed)
         with (
             serving(folder / 'archive', [posted[0].raw]) as archive,
@@ -190,7 +190,8 @@ class _Storm:
         """Kill as often as wanted; how often that was."""
         names = {'watch': 'watch', **{f'work{n}': 'work' for n in range(workers)}}
         of = len(self.left)
-        each = max(of * 2 // max(kills, 1), 1)
+        self._post(of // 3)  # so that there is something to judge from the beginning
+        each = max(len(self.left) * 2 // max(kills, 1), 1)
         count = 0
         try:
             while count < kills:

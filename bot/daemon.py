@@ -131,7 +131,7 @@ class Watcher:
             self._warn(mirror)
             end = batch[-1]
             last = Cursor(epoch, end.commit, end.msgid, end.date)
-            # Read before the transaction begins: name servers may be asked for signatures.
+            # Read before the transaction, which is to be short: name servers may be asked.
             read = (letter(one.raw, self.scope) for one in batch if one.raw is not None)
             letters = [self._weighed(one) for one in read if one is not None]
             count += self.store.take_in(mirror.name, letters, last)

@@ -165,8 +165,10 @@ def run(config: Config, *, once: bool) -> None:
     ):
         watcher = watcher_of(config, store)
         if once:
-            watcher.once()
-            _work(config, crew, once=True)
+            try:
+                watcher.once()
+            finally:  # an archive that is down keeps nobody from judging
+                _work(config, crew, once=True)
             if sender is not None:
                 sender.once()
             return

@@ -202,3 +202,11 @@ def test_status_says_what_waits_and_why(place: Place, bot: Bot) -> None:
         'state': 'pending',
         'why': '',
     }
+
+
+def test_an_archive_that_is_down_keeps_nobody_from_judging(place: Place, bot: Bot) -> None:
+    place.post('one')
+    done = bot('run', '--once', '--config', place.config)
+    assert done.code == 3
+    assert 'http://127.0.0.1:9/linux-mm' in done.err
+    assert place.states() == {'mm: one part 1': 'reviewed'}

@@ -134,7 +134,8 @@ def _settings(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f'PRAGMA busy_timeout = {BUSY}')
     cursor.execute('PRAGMA journal_mode = WAL')
-    cursor.execute('PRAGMA synchronous = NORMAL')
+    # What was said to be done (a mail was sent) is not forgotten by a power cut.
+    cursor.execute('PRAGMA synchronous = FULL')
     cursor.execute('PRAGMA foreign_keys = ON')
     cursor.close()
 

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from bot.outgoing import Silent
+from bot.respond import Response
+
+QUIET = Response(Silent('nothing found'))
 DIFF = """diff --git a/{path} b/{path}
 index 1111111..2222222 100644
 --- a/{path}

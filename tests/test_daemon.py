@@ -23,11 +23,9 @@ from bot.model import (
     Scope,
     Series,
 )
-from bot.outgoing import Silent
-from bot.respond import Response
 from bot.store import Row, Store, Taken
 from bot.store.database import opened
-from tests.lettering import Post, series
+from tests.lettering import QUIET, Post, series
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 SERIES = Series('a.1.1@x', 'mm: a', Author('A', 'a@x'), 1, ())
@@ -35,7 +33,6 @@ BASE = Base('t', 'HEAD', 'c', 'x')
 APPLIED = AppliedSeries(SERIES, BASE, ())
 REFUSED = Review(SERIES, DoesNotApply(SERIES, BASE, 1, 'hunk 1 does not match'))
 DAY = 86_400.0
-QUIET = Response(Silent('nothing found'))
 
 
 def built(outcome: BuildOutcome) -> Review:

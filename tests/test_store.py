@@ -12,15 +12,12 @@ from sqlalchemy import text
 from bot.assembly import Letter, letter
 from bot.errors import StoreError
 from bot.model import Finding, Hit, Scope, Severity
-from bot.outgoing import Silent
-from bot.respond import Response
 from bot.store import Cursor, Row, Store
 from bot.store.database import opened, upgrade, version
-from tests.lettering import Post, answer, series
+from tests.lettering import QUIET, Post, answer, series
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 LIST = 'linux-mm'
-QUIET = Response(Silent('nothing found'))
 
 
 class Clock:

@@ -12,9 +12,10 @@ from bot import queue
 from bot.assembly import letter
 from bot.daemon import Worker
 from bot.model import AppliedSeries, Author, Base, Review, Scope, Series
+from bot.respond import Response
 from bot.store import Store, Taken
 from bot.store.database import opened
-from tests.lettering import series
+from tests.lettering import QUIET, series
 from tests.services.postgres import Postgres, programs
 
 COST = 0.25
@@ -73,9 +74,9 @@ def main() -> None:
     url = sys.argv[1]
     store = Store(opened(url), time.time)
 
-    def judge(_: Taken) -> Review:
+    def judge(_: Taken) -> tuple[Review, Response]:
         time.sleep(COST)
-        return Review(NOTHING, AppliedSeries(NOTHING, Base('t', 'r', 'c', 'w'), ()))
+        return Review(NOTHING, AppliedSeries(NOTHING, Base('t', 'r', 'c', 'w'), ())), QUIET
 
     worker = Worker(store, judge, 0.0, lambda _: None)
     print('up', flush=True)

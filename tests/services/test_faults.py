@@ -12,9 +12,10 @@ from bot.daemon import Watcher, Worker
 from bot.errors import BotError, LoreError, StoreError
 from bot.mirror import Mirror
 from bot.model import AppliedSeries, Author, Base, Review, Series
+from bot.respond import Response
 from bot.store import Store, Taken
 from bot.store.database import opened
-from tests.lettering import Post, answer, series
+from tests.lettering import QUIET, Post, answer, series
 from tests.services import publicinbox
 from tests.services.faults import Fault, Proxy, failing
 from tests.services.publicinbox import LIST, PublicInbox, serving
@@ -29,9 +30,9 @@ CLEAN = Review(
 def counting(store: Store, judged: list[int]) -> Worker:
     """A worker that finds nothing, and says what it was asked."""
 
-    def judge(taken: Taken) -> Review:
+    def judge(taken: Taken) -> tuple[Review, Response]:
         judged.append(taken.series)
-        return CLEAN
+        return CLEAN, QUIET
 
     return Worker(store, judge, DAY, print)
 

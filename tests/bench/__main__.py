@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.bench import applying, harness, rules, scale, watching
+from tests.bench import applying, gate, harness, rules, scale, watching
 from tests.bench.tools import Row, made
 from tests.kernel import debian
 from tests.kernel.conftest import kernels
 
-PARTS = ('apply', 'rules', 'harness', 'watch', 'scale')
+PARTS = ('apply', 'rules', 'harness', 'gate', 'watch', 'scale')
 
 
 def show(rows: Iterable[Row]) -> None:
@@ -53,6 +53,8 @@ def main() -> int:
             show([row])
             notes += [*floors, f'the cage costs {(1 / row.ratio - 1) * 100:+.1f} % of a build']
             print('\n' + '\n'.join(notes))
+        if 'gate' in parts:
+            show(gate.rows(kernel, made(folder / 'gate')))
         if 'watch' in parts:
             rows, notes = watching.rows(made(folder / 'watch'))
             show(rows)

@@ -27,6 +27,8 @@ from bot.errors import LoreError
 EPOCH = re.compile(r'/(?:git/)?(\d{1,4})(?:\.git)?/?\Z')
 MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
 FIRST_DEPTH = 2000
+CACHE = 4 << 20
+"""Bytes that libgit2 may keep of objects: each is read once."""
 MOST_PACKS = 50
 ALONE = {
     'PATH': os.environ.get('PATH', os.defpath),
@@ -81,6 +83,7 @@ class Mirror:
         milliseconds = int(timeout * 1000)
         pygit2.settings.server_connect_timeout = milliseconds
         pygit2.settings.server_timeout = milliseconds
+        pygit2.settings.cache_max_size(CACHE)
 
     def epochs(self) -> dict[int, str]:
         """Ask for the epochs and their fingerprints: one request."""

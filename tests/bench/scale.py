@@ -52,37 +52,52 @@ def _with(server: Postgres, workers: int) -> str:
     for one in running:
         assert one.stdout is not None
         one.stdout.readline()  # it is up
-    started = time.perf_counter()
     for one in running:
         assert one.stdin is not None
         one.stdin.close()
-    while not all(row.state == 'reviewed' for row in store.rows()):
-        time.sleep(0.05)
-    seconds = time.perf_counter() - started
+    spans = []
     for one in running:
-        one.communicate()
+        assert one.stdout is not None
+        spans.append([float(word) for word in one.stdout.readline().split()])
+        one.stdout.close()
+        one.wait()
+    assert all(row.state == 'reviewed' for row in store.rows())
     store.close()
+    seconds = max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans)
+    busy = sum(each for _, _, each in spans) / workers
     cost = seconds * workers / SERIES - COST
     return (
         f'{workers} workers, reviews of {COST:g} s: {SERIES / seconds * 60:.0f} a minute '
-        f'(at most {60 / COST * workers:.0f}), {cost * 1000:.0f} ms above each review'
+        f'(at most {60 / COST * workers:.0f}), {cost * 1000:.0f} ms above each review, '
+        f"{busy * 1000:.0f} ms of them the worker's own"
     )
 
 
 def main() -> None:
-    """Work, when stdin is closed."""
+    """Work, when stdin is closed; print when the first review began, and the last had ended."""
     url = sys.argv[1]
     store = Store(opened(url), time.time)
+    begun: list[float] = []
+    ended: list[float] = []
+    busy: list[float] = []
 
     def judge(_: Taken) -> tuple[Review, Response]:
         time.sleep(COST)
         return Review(NOTHING, AppliedSeries(NOTHING, Base('t', 'r', 'c', 'w'), ())), QUIET
 
     worker = Worker(store, judge, 0.0, lambda _: None)
+
+    def one(series: int) -> None:
+        begun.append(time.time())
+        busy.append(time.process_time())
+        worker.one(series)
+        ended.append(time.time())
+
     print('up', flush=True)
     sys.stdin.read()
-    queue.work(url, worker.one, store.due, 1, wait=False)
+    queue.work(url, one, store.due, 1, wait=False)
     store.close()
+    print(begun[0], ended[-1], (busy[-1] - busy[0]) / (len(busy) - 1))
 
 
 if __name__ == '__main__':

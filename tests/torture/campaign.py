@@ -28,8 +28,8 @@ from tests.services.publicinbox import PublicInbox, serving
 WORKERS = {'sqlite': 1, 'postgresql': 3}
 LONGEST_LIFE = 4.0
 """Seconds after which a process is killed, be it still starting, at the latest."""
-LONGEST_WAIT = 10.0
-"""The same for a worker that is to be killed while it judges."""
+LONGEST_WAIT = 60.0
+"""The same for a worker that is to be killed while it judges, if there is anything to judge."""
 AIMED = 1.5
 """Seconds after something has begun within which it is interrupted."""
 WELL: Fault = 'none'
@@ -230,12 +230,17 @@ class _Storm:
 
     def _next(self) -> str:
         """Wait for the next process to kill, and name it."""
+        looked = time.monotonic()
         while True:
             now = time.monotonic()
             for name in self.ends:
                 aimed = name != 'watch' and self.ends[name] > now + LONGEST_LIFE
                 if aimed and self._is_judging(name):
                     self.ends[name] = now + self.choose.uniform(0, AIMED)
+                elif aimed and now > looked + 1 and not _states(self.url, 'pending', 'working'):
+                    self.ends[name] = now + self.choose.uniform(0, LONGEST_LIFE)
+            if now > looked + 1:
+                looked = now
             name = min(self.ends, key=lambda one: self.ends[one])
             if self.ends[name] <= now:
                 return name

@@ -7,6 +7,7 @@ say what came of it; exit code 1 where a series was lost or judged twice.
 
 import os
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +18,8 @@ KILLS = {'sqlite': 300, 'postgresql': 100}
 
 
 def main() -> int:
-    """Run a campaign on each backend."""
+    """Run a campaign on each backend; SIGTERM ends it, and all that it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seed = int(os.environ.get('SEED') or random.SystemRandom().randrange(10**6))
     lines = []
     for backend in os.environ.get('BACKEND', ','.join(KILLS)).split(','):

@@ -30,7 +30,7 @@ LONGEST_LIFE = 4.0
 """Seconds after which a process is killed, be it still starting, at the latest."""
 LONGEST_WAIT = 60.0
 """The same for a worker that is to be killed while it judges, if there is anything to judge."""
-AIMED = 1.5
+AIMED = 0.7
 """Seconds after something has begun within which it is interrupted."""
 WELL: Fault = 'none'
 FAULTS: tuple[Fault, ...] = (*(WELL,) * 17, '500', 'cut', 'drop')

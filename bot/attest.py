@@ -16,7 +16,7 @@ import dns.exception
 import dns.resolver
 import patatt
 
-from bot.model import Attestation, Mail
+from bot.model import NO_KEY, Attestation, Mail
 
 SIGNATURE = re.compile(rb'^x-developer-signature:[^;]*;(?:[^;]*;)*?\s*a=([\w-]+)', re.I | re.M)
 Look = Callable[[str, float], bytes | None]
@@ -65,7 +65,7 @@ class Attester:
                 found.append(Attestation('dkim', domain, 'not-checked', 'no answer from DNS'))
             elif self._keyless:
                 # Keys are rotated: an old mail's may be gone, and says nothing.
-                found.append(Attestation('dkim', domain, 'not-checked', 'no key in DNS'))
+                found.append(Attestation('dkim', domain, 'not-checked', NO_KEY))
             elif good:
                 found.append(Attestation('dkim', domain, 'pass'))
             else:

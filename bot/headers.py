@@ -23,7 +23,7 @@ LONGEST = 1 << 16
 """Characters of a header that are looked at."""
 MOST = 500
 """Addresses of a header that are looked at."""
-NOBODY = Author('', 'missing@address.local')
+NOBODY = Author('(nobody)', '')
 
 
 def parsed(raw: bytes) -> Message:

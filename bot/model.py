@@ -82,6 +82,10 @@ class Prerequisite:
         return f'{self.kind} {self.value}'
 
 
+NO_KEY = 'no key in DNS'
+"""Why a signature was not checked whose key is not, or no longer, published."""
+
+
 @dataclass(frozen=True)
 class Attestation:
     """

@@ -12,17 +12,19 @@ Unknown words are nobody's order. Whether one is obeyed is said by who wrote it
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from bot.envelope import envelope
-from bot.model import Attestation, Mail
+from bot.headers import header_only, people
+from bot.model import NO_KEY, Attestation, Mail
 from bot.outgoing import Order
 
 LINE = re.compile(rb'^[ \t]{0,3}vma-bot:[ \t]*(?P<what>[^\r\n]{0,200})', re.M | re.I)
 ACK = re.compile(r'ack\s+(?P<rule>[a-z0-9-]{1,60})\b.*', re.I)
-SIGNED = re.compile(rb'^dkim-signature:', re.M | re.I)
-HEADER_END = re.compile(rb'\r?\n\r?\n')
+DOMAIN = re.compile(r'(?:^|;)\s*d\s*=\s*([^;\s]+)', re.I)
+LONGEST = 1 << 13
+"""Characters of a signature that are looked at."""
 MOST = 20
 
 Standing = Literal['pass', 'fail', 'unsigned', 'not-checked']
@@ -49,10 +51,18 @@ def orders_of(mail: Mail) -> tuple[Order, ...]:
     return tuple(found)
 
 
-def is_signed(raw: bytes) -> bool:
-    """Whether a mail has a DKIM signature at all."""
-    end = HEADER_END.search(raw)
-    return SIGNED.search(raw, 0, end.start() if end else len(raw)) is not None
+def signed_by(raw: bytes) -> frozenset[str]:
+    """Return the domains that say they signed a mail, in lower case; nobody has checked it."""
+    read = header_only(raw)
+    values = [str(value) for name, value in read.raw_items() if name.lower() == 'dkim-signature']
+    domains = (DOMAIN.search(value[:LONGEST]) for value in values)
+    return frozenset(found[1].lower() for found in domains if found is not None)
+
+
+def signs_for(domains: Iterable[str], address: str) -> bool:
+    """Whether one of these domains is that of an address, or above it."""
+    mine = address.lower().rpartition('@')[2]
+    return any(_same(domain, mine) for domain in domains)
 
 
 def standing(mail: Mail, attestations: Sequence[Attestation]) -> Standing:
@@ -60,22 +70,24 @@ def standing(mail: Mail, attestations: Sequence[Attestation]) -> Standing:
     Return what the signatures say of the author's address.
 
     A signature counts where it is of the address' own domain: that of a list's
-    host, or of anybody else, says nothing of who wrote a mail.
+    host, or of anybody else, says nothing of who wrote a mail. Nor does one
+    whose key there is not, or one over another From than the author's.
     """
-    if not is_signed(mail.raw):
+    mine = mail.author.email.lower()
+    senders = [one.email.lower() for one in people(header_only(mail.raw), 'From')]
+    if senders != [mine] or not signs_for(signed_by(mail.raw), mine):
         return 'unsigned'
-    mine = mail.author.email.lower().rpartition('@')[2]
-    dkim = [one for one in attestations if one.kind == 'dkim']
-    own = [one for one in dkim if _same(one.identity.lower(), mine)]
+    own = [one for one in attestations if one.kind == 'dkim' and signs_for([one.identity], mine)]
     if any(one.result == 'pass' for one in own):
         return 'pass'
     if any(one.result == 'fail' for one in own):
         return 'fail'
-    if any(one.result == 'not-checked' for one in own) or not dkim:
+    if any(one.result == 'not-checked' and one.reason != NO_KEY for one in own):
         return 'not-checked'
     return 'unsigned'
 
 
 def _same(domain: str, mine: str) -> bool:
     """Whether a signing domain is the address' own, or above it."""
+    domain = domain.lower()
     return bool(domain) and '.' in domain and (mine == domain or mine.endswith(f'.{domain}'))

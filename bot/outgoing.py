@@ -205,6 +205,7 @@ class History:
     the series was (0: its date can't be believed). `asked` is what sent mails
     on earlier revisions spoke of. `acked` are rules that its author, or a
     maintainer, answered with `vma-bot: ack`; `stopped` that they said stop.
+    `below_ours`: it answers a mail of ours that is about something else.
     """
 
     now: float
@@ -215,6 +216,7 @@ class History:
     stopped: bool = False
     opted_out: frozenset[str] = frozenset()
     superseded: bool = False
+    below_ours: bool = False
 
 
 @dataclass(frozen=True)

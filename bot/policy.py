@@ -39,6 +39,8 @@ BOTS = re.compile(
 )
 SLACK = 3600.0
 """Seconds that a sender's clock may be ahead of ours."""
+MANY = 100
+"""People whom a patch goes to. More are somebody's game, or a human's to decide on."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,10 @@ def _about_sender(envelope: Envelope, policy: Policy, history: History) -> Itera
     refused = recipients(envelope, policy, history.opted_out).refused
     if refused:
         yield Silent(refused)
+    if history.below_ours:
+        yield Hold('it answers a mail of ours: two programs may be at it')
+    if len(envelope.to) + len(envelope.cc) > MANY:
+        yield Hold(f'it went to more than {MANY} addresses')
 
 
 def _about_address(author: str, policy: Policy, history: History) -> Iterator[Decision]:

@@ -57,7 +57,9 @@ MOST_EVIDENCE = 5
 LIMIT = 64 << 10
 """Characters of a mail. A longer one is cut, and says so."""
 TEMPLATES = ('patch', 'summary', 'places', 'closing', 'signature')
-MSGID = re.compile(r'[!-;=?-~]{1,990}')
+MSGID = re.compile(r'[!-;=?-~]{1,900}')
+LONGEST_WORD = 500
+"""Characters of a message-id in a command: no line of a mail has more than 998 bytes."""
 # Messages that begin with what the patch does.
 VERB = re.compile(
     r'(?:adds|applies|assigns|breaks|calls|changes|does|drops|fails|gains|keeps|leaves|loses|makes|'
@@ -188,7 +190,7 @@ class Writer:
             words.append(f'--base {base.commit[:12]}')
         if series.revision > 1 and series.msgid is not None:
             words.append(f'--revision {series.revision}')
-        words.append(_word(series.msgid) if series.msgid is not None else 'SERIES')
+        words.append(_word(series.msgid))
         everything = {
             'author': one_line(series.author.name or series.author.email),
             'title': one_line(series.subject),
@@ -276,8 +278,8 @@ class Writer:
         to = recipients(
             parent.envelope, self.policy, self.history.opted_out, self.lists, anyway=self.anyway
         )
-        if to.refused:
-            return ()
+        if to.refused or not (parent.msgid or self.anyway):
+            return ()  # it goes to nobody, or would stand beside what it answers
         said = (series.msgid or '', str(series.revision), str(n), parent.msgid, body)
         digest = hashlib.sha256('\0'.join(said).encode('utf-8', 'replace')).hexdigest()[:32]
         msgid = f'vma-bot-{digest}@{self.letterhead.address.rpartition("@")[2]}'
@@ -512,6 +514,8 @@ def _unmailed(series: Series, patch: Patch | None) -> _Parent:
     return _Parent('', f'[PATCH{number}] {title}', '', Envelope(author, (), (), None), ())
 
 
-def _word(text: str) -> str:
+def _word(text: str | None) -> str:
     """Write a stranger's message-id so that a shell takes it as one word."""
+    if text is None or len(text) > LONGEST_WORD or not text.isprintable():
+        return 'SERIES'
     return text if re.fullmatch(r'[\w@.,:/+=%-]+', text) else "'" + text.replace("'", "'\\''") + "'"

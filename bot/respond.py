@@ -47,7 +47,8 @@ def respond(
         return Response(decision, (), people)
     replies = writer.compose(review)
     if not replies:
-        return Response(Silent('none of its patches went to a list that consented'), (), people)
+        why = 'none of its mails went to a list that consented, and has a message-id to answer'
+        return Response(Silent(why), (), people)
     return Response(decision, replies, people)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from email import message_from_bytes
+from email.policy import default
 
 from bot.config import load
 from bot.model import AppliedSeries, Base, Finding, Hit, Mail, Patch, Review, Series, Severity
-from bot.outgoing import History, Letterhead, Policy
+from bot.outgoing import History, Letterhead, Policy, Reply
 from bot.rule import Case, Edit, Rule, finding_of, subject_of
 from bot.series import parse_mail
 
@@ -118,3 +120,22 @@ def reviewed(
     applied = replace(applied, series=series, base=BASE)
     order = sorted(findings, key=lambda one: (one.hit.n, one.hit.path or '', one.hit.line or 0))
     return Review(series, applied, tuple(order), thread=tuple(mails))
+
+
+def well_formed(reply: Reply) -> None:
+    """What every mail of ours is, whatever it answers."""
+    assert b'\r' not in reply.raw
+    assert b'\0' not in reply.raw
+    assert max(len(line) for line in reply.raw.split(b'\n')) <= 998
+    head, _, body = reply.raw.partition(b'\n\n')
+    assert head.isascii()
+    read = message_from_bytes(reply.raw, policy=default)
+    assert read.defects == []
+    assert not any(value.defects for value in read.values())
+    assert read['Message-ID'] == f'<{reply.msgid}>'
+    assert read['Auto-Submitted'] == 'auto-generated'
+    assert [name.lower() for name in read].count('subject') == 1
+    assert read['In-Reply-To'] == (f'<{reply.parent}>' if reply.parent else None)
+    for line in body.decode().split('\n'):
+        code = line.startswith(('>', '  ')) or ' ' not in line
+        assert code or len(line) <= 72, line

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bot.model import Attestation
+from bot.model import NO_KEY, Attestation
 from bot.orders import Standing, orders_of, standing
 from bot.outgoing import Order
 from tests.replying import mail
@@ -55,8 +55,8 @@ def test_our_own_signature_is_no_order() -> None:
 SIGNATURE = 'DKIM-Signature: v=1; d=example.org; b=x'
 
 
-def dkim(domain: str, result: str) -> Attestation:
-    return Attestation('dkim', domain, result)  # type: ignore[arg-type]
+def dkim(domain: str, result: str, reason: str = '') -> Attestation:
+    return Attestation('dkim', domain, result, reason)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,8 @@ def dkim(domain: str, result: str) -> Attestation:
         ([dkim('example.org', 'not-checked')], 'not-checked'),
         ([dkim('org', 'pass')], 'unsigned'),
         ([dkim('', 'not-checked')], 'unsigned'),
-        ([], 'not-checked'),
+        ([dkim('example.org', 'not-checked', NO_KEY)], 'unsigned'),
+        ([], 'unsigned'),
     ],
 )
 def test_what_a_signature_is_worth(found: Sequence[Attestation], worth: Standing) -> None:
@@ -80,6 +81,20 @@ def test_a_domain_above_signs_too() -> None:
     sent = mail('a@x', 'Re: x', more=SIGNATURE, author='a@mail.example.org')
     assert standing(sent, [dkim('example.org', 'pass')]) == 'pass'
     sent = mail('a@x', 'Re: x', more=SIGNATURE, author='a@evil-example.org')
+    assert standing(sent, [dkim('example.org', 'pass')]) == 'unsigned'
+
+
+@pytest.mark.parametrize(
+    'more',
+    [
+        f'X-Original-From: {BY}\n{SIGNATURE}',  # anybody at the same host may write that
+        f'From: Other <other@example.org>\n{SIGNATURE}',
+    ],
+)
+def test_it_is_the_from_line_that_is_signed(more: str) -> None:
+    author = 'Other <other@example.org>' if more.startswith('X-') else BY
+    sent = mail('a@x', 'Re: x', more=more, author=author)
+    assert sent.author.email == BY
     assert standing(sent, [dkim('example.org', 'pass')]) == 'unsigned'
 
 

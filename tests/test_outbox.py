@@ -304,6 +304,27 @@ def test_nobody_knows_and_the_archive_has_it_not(
     assert states(desk.store) == ['sent']
 
 
+def test_it_went_and_could_not_be_written_down(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: the same process goes on, and has to ask like one that comes behind it."""
+    judged(desk.store)
+    sender = desk.sender()
+
+    def full(*_: object) -> str:
+        raise StoreError('no space left')
+
+    with monkeypatch.context() as now:
+        now.setattr(desk.store.outbox, 'settle', full)
+        with pytest.raises(StoreError):
+            sender.once()
+    assert states(desk.store) == ['claimed']
+    assert sender.once() == 0
+    assert states(desk.store) == ['unsure']
+    desk.archive.add(reply().msgid)
+    assert sender.once() == 0
+    assert states(desk.store) == ['sent']
+    assert len(desk.office.sent) == 1
+
+
 def test_the_list_brings_our_mail_back(desk: Desk) -> None:
     judged(desk.store)
     desk.office.answers = [Unsure('no answer')]

@@ -27,6 +27,7 @@ from tests.replying import (
     hit,
     mail,
     reviewed,
+    well_formed,
 )
 
 ONE = edited(line_12='long line_12;')
@@ -179,25 +180,6 @@ def test_the_mails_of_a_review(name: str, golden: Callable[[str, str], None]) ->
     golden(f'reply-{name}.mbox', mbox.render(replies).decode())
     for reply in replies:
         well_formed(reply)
-
-
-def well_formed(reply: Reply) -> None:
-    """What every mail of ours is, whatever it answers."""
-    assert b'\r' not in reply.raw
-    assert b'\0' not in reply.raw
-    assert max(len(line) for line in reply.raw.split(b'\n')) <= 998
-    head, _, body = reply.raw.partition(b'\n\n')
-    assert head.isascii()
-    read = message_from_bytes(reply.raw, policy=default)
-    assert read.defects == []
-    assert not any(value.defects for value in read.values())
-    assert read['Message-ID'] == f'<{reply.msgid}>'
-    assert read['Auto-Submitted'] == 'auto-generated'
-    assert [name.lower() for name in read].count('subject') == 1
-    assert read['In-Reply-To'] == (f'<{reply.parent}>' if reply.parent else None)
-    for line in body.decode().split('\n'):
-        code = line.startswith(('>', '  ')) or ' ' not in line
-        assert code or len(line) <= 72, line
 
 
 FAILED = Failure('vma', 'no compiler')

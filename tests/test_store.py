@@ -12,9 +12,11 @@ from sqlalchemy import text
 from bot.assembly import Letter, letter
 from bot.errors import StoreError
 from bot.model import Finding, Hit, Scope, Severity
+from bot.outgoing import Hold, Reply
+from bot.respond import Response
 from bot.store import Cursor, Row, Store
 from bot.store.database import opened, upgrade, version
-from tests.lettering import QUIET, Post, answer, series
+from tests.lettering import DIFF, QUIET, Post, answer, post, series
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 LIST = 'linux-mm'
@@ -114,6 +116,24 @@ def test_out_of_scope_is_skipped_unless_one_patch_is_not(store: Store) -> None:
     mixed = [*series('b', 3, path='fs/x.c')[:3], series('b', 3)[3]]
     take_in(store, mixed)
     assert shown(store)[1] == ('mm: b', 'pending')
+
+
+def test_what_is_answered_stays_so_when_another_beginning_joins_it(store: Store) -> None:
+    """Its mails, and what was ordered of it, are not forgotten, and it is not judged again."""
+    stray = post('stray@x', '[PATCH 0/2] mm: a', 'Hello.\n')
+    take_in(store, [stray])
+    posts = series('a', 2)
+    take_in(store, posts)
+    (number,) = store.due()
+    assert store.take(number, most_kills=25) is not None
+    mine = Reply(1, 'us@x', posts[1].msgid, 'Re: x', ('dev@example.org',), (), b'From: x\n\nx\n')
+    assert store.finish(number, 1.0, 'findings', '{}', (), Response(Hold('x'), (mine,)))
+    take_in(store, [post('stop@x', 'Re: [PATCH 1/2] x', 'vma-bot: stop\n', posts[1].msgid)])
+    both = post('b@x', '[PATCH 2/2] mm: a part 2', f'x\n---\n{DIFF}', posts[0].msgid, stray.msgid)
+    take_in(store, [both])
+    assert shown(store) == [('mm: a', 'reviewed')]
+    assert [(one.msgid, one.state) for one in store.outbox.rows()] == [('us@x', 'held')]
+    assert store.outbox.history(number).stopped
 
 
 # --- time ---

@@ -49,6 +49,7 @@ def opened(url: str, *, migrate: bool = True) -> Engine:
         else:
             event.listen(engine, 'connect', _patience)
             event.listen(engine, 'begin', _begin_alone)
+            event.listen(engine, 'before_cursor_execute', _without_nul, retval=True)
         try:
             if migrate:
                 _migrate(engine)
@@ -134,7 +135,7 @@ def _settings(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f'PRAGMA busy_timeout = {BUSY}')
     cursor.execute('PRAGMA journal_mode = WAL')
-    # What was said to be done (a mail was sent) is not forgotten by a power cut.
+    # A mail that is claimed has to be so after a power cut too, or it goes twice.
     cursor.execute('PRAGMA synchronous = FULL')
     cursor.execute('PRAGMA foreign_keys = ON')
     cursor.close()
@@ -153,6 +154,21 @@ def _patience(connection: Any, _: Any) -> None:
 def _begin_alone(connection: Any) -> None:
     # One transaction at a time, as on SQLite: what one has read, no other changes meanwhile.
     connection.exec_driver_sql(f'SELECT pg_advisory_xact_lock({LOCK})')
+
+
+def _without_nul(_: Any, __: Any, statement: str, given: Any, *___: Any) -> tuple[str, Any]:
+    # PostgreSQL's text can't hold one, and a stranger's mail may.
+    return statement, _cleaned(given)
+
+
+def _cleaned(given: Any) -> Any:
+    if isinstance(given, str):
+        return given.replace('\0', '\ufffd')
+    if isinstance(given, dict):
+        return {name: _cleaned(value) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_cleaned(value) for value in given)
+    return given
 
 
 def _named(url: URL) -> str:

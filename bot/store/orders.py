@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
-from bot.orders import Standing, is_signed
+from bot.orders import Standing, signed_by, signs_for
 from bot.outgoing import Asked, History, Order
 from bot.series import parse_mail
 from bot.store.tables import (
@@ -72,18 +72,21 @@ def _why_not(db: Connection, series: int, row: Any) -> str:
         return 'neither from the author nor from a maintainer of these files'
     if row.standing == 'fail':
         return 'its DKIM signature does not fit'
+    if row.standing == 'unsigned' and row.by not in authors:
+        return 'a maintainer is known by his signature, and this mail has none that counts'
     if row.standing == 'unsigned' and _signs(db, revisions, row.by, row.msgid):
         return f'other mails of {row.by} are signed, this one is not'
     return ''
 
 
 def _signs(db: Connection, revisions: Sequence[int], address: str, but: str) -> bool:
-    """Whether an address' other mails on a series have a DKIM signature."""
+    """Whether an address' other mails on a series are signed by its own domain."""
     raws = db.execute(
         select(MAILS.c.raw).where(MAILS.c.series.in_(revisions), MAILS.c.msgid != but)
     ).scalars()
     return any(
-        is_signed(bytes(raw)) and parse_mail(bytes(raw)).author.email.lower() == address
+        signs_for(signed_by(bytes(raw)), address)
+        and parse_mail(bytes(raw)).author.email.lower() == address
         for raw in raws
     )
 
@@ -135,6 +138,23 @@ def history(db: Connection, series: int, now: float) -> History:
         stopped=any(one.kind == 'stop' for one in orders),
         opted_out=frozenset(db.execute(select(OPT_OUTS.c.address)).scalars()),
         superseded=newer is not None or row.state == 'superseded',
+        below_ours=_below_ours(db, series, revisions),
+    )
+
+
+def _below_ours(db: Connection, series: int, revisions: Sequence[int]) -> bool:
+    """Whether a series answers a mail of ours on another one, or says it is such a mail."""
+    mails = db.execute(
+        select(MAILS.c.msgid, MAILS.c.parents).where(
+            MAILS.c.series == series, MAILS.c.kind != 'answer'
+        )
+    ).all()
+    named = {one for row in mails for one in (row.msgid, *json.loads(row.parents))}
+    ours = select(REPLIES.c.series).where(REPLIES.c.msgid.in_(named))
+    own = {row.msgid for row in mails}
+    claimed = select(REPLIES.c.id).where(REPLIES.c.msgid.in_(own))
+    return db.execute(claimed).first() is not None or any(
+        other not in revisions for other in db.execute(ours).scalars()
     )
 
 

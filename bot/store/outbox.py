@@ -245,12 +245,14 @@ class Outbox:
                     )
 
     def recover(self) -> list[Outgoing]:
-        """Take up what a killed sender had claimed: nobody knows whether it went."""
+        """Take up what was claimed and never settled: nobody knows whether it went."""
         with transaction(self._engine) as db:
             db.execute(
                 update(REPLIES)
                 .where(REPLIES.c.state == 'claimed')
-                .values(state='unsure', why='the sender ended in the middle of it')
+                .values(
+                    state='unsure', why='the sender did not come to write down what became of it'
+                )
             )
         return self.unknown()
 

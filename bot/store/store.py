@@ -20,7 +20,9 @@ from bot.store.tables import (
     FINDINGS,
     MAILS,
     NODES,
+    ORDERS,
     PATCHES,
+    REPLIES,
     REVIEWS,
     SERIES,
     WORK,
@@ -201,7 +203,7 @@ class Store:
         found = db.execute(
             select(NODES.c.series).distinct().where(mine, NODES.c.msgid.in_(nodes))
         ).scalars()
-        known = sorted(int(one) for one in found)
+        known = self._oldest(db, found.all())
         if letter.of == 1 and not (known and self._is_own(db, known[0], letter)):
             known = []  # single patches that answer the same mail are not one series
         if known:
@@ -232,6 +234,11 @@ class Store:
             db.execute(update(MAILS).where(MAILS.c.id == row.id).values(series=series))
             orders.obey(db, row.msgid, series, self._now)
         return series
+
+    def _oldest(self, db: Connection, series: Sequence[int]) -> list[int]:
+        """Sort beginnings of one series: what is judged is not judged again with what joins it."""
+        rows = db.execute(select(SERIES.c.id, SERIES.c.state).where(SERIES.c.id.in_(series))).all()
+        return [row.id for row in sorted(rows, key=lambda row: (row.state != 'reviewed', row.id))]
 
     def _is_own(self, db: Connection, series: int, letter: Letter) -> bool:
         row = db.execute(select(SERIES.c.title).where(SERIES.c.id == series)).one()
@@ -275,7 +282,7 @@ class Store:
     def _merge(self, db: Connection, other: int, series: int) -> None:
         """Two beginnings turn out to be of one series."""
         row = db.execute(select(SERIES).where(SERIES.c.id == other)).one()
-        for table in (MAILS, NODES):
+        for table in (MAILS, NODES, REPLIES, ORDERS):
             db.execute(update(table).where(table.c.series == other).values(series=series))
         there = select(PATCHES.c.n).where(PATCHES.c.series == series)
         moved = and_(PATCHES.c.series == other, PATCHES.c.n.not_in(there))

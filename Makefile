@@ -20,7 +20,7 @@ help:
 	@echo 'make bench         speed, as ratios'
 	@echo 'make evaluate      what the rules find of planted mistakes, and say of harmless patches'
 	@echo 'make docs          docs/rules.md, from the rules'
-	@echo 'make torture       series stream in while watcher and workers are killed (SEED=S repeats)'
+	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one)'
 
 $(READY): pyproject.toml constraints.txt .ci/packages
 	@sh .ci/packages

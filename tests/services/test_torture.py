@@ -1,11 +1,12 @@
-"""The crash campaign, a short one."""
+"""The crash campaigns, short ones."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.services import publicinbox
+from tests.services import opensmtpd, publicinbox
 from tests.services.postgres import programs
+from tests.torture import mails
 from tests.torture.campaign import campaign
 
 
@@ -18,3 +19,15 @@ def test_nothing_is_lost_and_nothing_done_twice(backend: str, tmp_path: Path) ->
     found = campaign(backend, 5, 7, tmp_path, print)
     assert (found.kills, found.lost, found.twice, found.problems) == (5, 0, 0, ())
     assert found.series >= 4
+
+
+def test_a_mail_goes_once(tmp_path: Path) -> None:
+    if publicinbox.MISSING:
+        pytest.skip(f'not installed: {", ".join(publicinbox.MISSING)}')
+    if reason := opensmtpd.unavailable():
+        pytest.skip(reason)
+    found = mails.campaign('sqlite', 8, 5, tmp_path, print)
+    assert (found.lost, found.twice, found.problems) == (0, 0, ())
+    assert found.kills >= 8
+    assert found.dialogue >= 4
+    assert found.sent > 0

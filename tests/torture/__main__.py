@@ -1,8 +1,10 @@
 """
-`make torture`: series stream in while watcher and workers are killed at random.
+`make torture`: what must not be lost or done twice, while processes are killed at random.
 
-`SEED=S make torture` repeats a run's decisions. The last lines, one a backend,
-say what came of it; exit code 1 where a series was lost or judged twice.
+Two campaigns, each on each backend: `series` stream in while watcher and
+workers are killed; `mails` go out while the sender is. `CAMPAIGN=mails`,
+`BACKEND=sqlite` and `KILLS=N` choose, `SEED=S` repeats a run's decisions. The
+last lines say what came of it; exit code 1 where something was lost or twice.
 """
 
 import os
@@ -10,24 +12,30 @@ import random
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.torture.campaign import campaign
+from tests.torture import campaign, mails
 
+Result = campaign.Result | mails.Result
+CAMPAIGNS: dict[str, Callable[..., Result]] = {
+    'series': campaign.campaign,
+    'mails': mails.campaign,
+}
 KILLS = {'sqlite': 300, 'postgresql': 100}
 
 
 def main() -> int:
-    """Run a campaign on each backend; SIGTERM ends it, and all that it has started."""
+    """Run the campaigns; SIGTERM ends it, and all that it has started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seed = int(os.environ.get('SEED') or random.SystemRandom().randrange(10**6))
-    lines = []
-    for backend in os.environ.get('BACKEND', ','.join(KILLS)).split(','):
-        kills = int(os.environ.get('KILLS') or KILLS[backend])
-        with tempfile.TemporaryDirectory(prefix='torture-') as folder:
-            os.chmod(folder, 0o755)  # noqa: PTH101  # PostgreSQL runs as another user
-            found = campaign(backend, kills, seed, Path(folder), print)
-        lines.append(found)
+    lines: list[Result] = []
+    for name in os.environ.get('CAMPAIGN', ','.join(CAMPAIGNS)).split(','):
+        for backend in os.environ.get('BACKEND', ','.join(KILLS)).split(','):
+            kills = int(os.environ.get('KILLS') or KILLS[backend])
+            with tempfile.TemporaryDirectory(prefix='torture-') as folder:
+                os.chmod(folder, 0o755)  # noqa: PTH101  # PostgreSQL runs as another user
+                lines.append(CAMPAIGNS[name](backend, kills, seed, Path(folder), print))
     print('\n'.join(str(one) for one in lines))
     return 0 if all(one.good for one in lines) else 1
 

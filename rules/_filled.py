@@ -84,9 +84,7 @@ def faults(tree: Snapshot, paths: tuple[str, ...]) -> Iterator[Fault]:
     callers = [
         (path, function, local)
         for path, text in texts.items()
-        if PLAIN.search(text)
-        for function in functions(text)
-        for local in _locals(function)
+        for function, local in _callers(text)
     ]
     called = {
         call.name
@@ -103,6 +101,17 @@ def faults(tree: Snapshot, paths: tuple[str, ...]) -> Iterator[Fault]:
     ]
     for path, function, local in callers:
         yield from _between(tree, paths, path, function, local, fillers)
+
+
+@lru_cache(maxsize=64)
+def _callers(text: bytes) -> tuple[tuple[Function, str], ...]:
+    """Return the functions of a file that have such a local, with each."""
+    return tuple(
+        (function, local)
+        for function in (functions(text) if PLAIN.search(text) else ())
+        if PLAIN.search(function.body.text or b'')
+        for local in _locals(function)
+    )
 
 
 def _locals(function: Function) -> Iterator[str]:
@@ -222,16 +231,18 @@ def _whole(node: Node, name: str) -> bool:
 # --- the filling half ---------------------------------------------------------
 
 
-def _fillers(text: bytes, path: str, called: frozenset[str]) -> Iterator[Filler]:
+@lru_cache(maxsize=64)
+def _fillers(text: bytes, path: str, called: frozenset[str]) -> tuple[Filler, ...]:
     if not any(name.encode('latin-1') in text for name in called):
-        return
-    for function in functions(text):
-        if function.name not in called:
-            continue
-        for index, (name, struct) in enumerate(_parameters(function)):
-            filler = _filler(function, path, index, name, struct) if struct in HOMES else None
-            if filler is not None:
-                yield filler
+        return ()
+    found = (
+        _filler(function, path, index, name, struct)
+        for function in functions(text)
+        if function.name in called
+        for index, (name, struct) in enumerate(_parameters(function))
+        if struct in HOMES
+    )
+    return tuple(one for one in found if one is not None)
 
 
 def _parameters(function: Function) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ count only on lines that a patch adds.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from bot.model import Patch, Snapshot, Step, Subject
@@ -107,12 +107,9 @@ class Names:
     """What names there are: in the tree that a series begins with, and in the code that it adds."""
 
     def __init__(self, subject: Subject) -> None:
+        self._subject = subject
         self._before = subject.steps[0].pre if subject.steps else None
-        self._near: set[str] = set()
         self._asked = 0
-        for step in subject.steps:
-            for diff in step.files:
-                self._near |= self._words(step, diff.old_path, diff.new_path)
 
     @property
     def spent(self) -> bool:
@@ -129,7 +126,7 @@ class Names:
 
     def exists(self, name: str) -> bool:
         """Whether there is exactly this name."""
-        return self._before is None or name in self._near or self._before.knows(name)
+        return self.in_tree(name) or name in self._near
 
     def in_tree(self, name: str) -> bool:
         """Whether the name stands in the tree that the series begins with."""
@@ -170,13 +167,18 @@ class Names:
         )
         return ranked[0][2] if ranked else None
 
-    def _words(self, step: Step, old: str | None, new: str | None) -> set[str]:
-        """The words that a file had before the series, and those of its code after a step."""
-        before = text_of(self._before, old) if self._before is not None else b''
-        after = text_of(step.post, new)
-        if (new or '').endswith(C_FILES):
-            after = code(after)
-        return {word.decode() for text in (before, after) for word in WORD.findall(text)}
+    @cached_property
+    def _near(self) -> set[str]:
+        """The words that the series' files had before it, and those of their code after a step."""
+        found: set[bytes] = set()
+        for path in {diff.old_path for step in self._subject.steps for diff in step.files}:
+            if self._before is not None:
+                found.update(WORD.findall(text_of(self._before, path)))
+        for step in self._subject.steps:
+            for path in {diff.new_path for diff in step.files}:
+                after = text_of(step.post, path)
+                found.update(WORD.findall(code(after) if (path or '').endswith(C_FILES) else after))
+        return {word.decode() for word in found}
 
     def _slip(self, name: str, other: str, distance: int) -> bool:
         """

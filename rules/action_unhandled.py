@@ -21,6 +21,7 @@ be read.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tree_sitter import Node
 
@@ -243,13 +244,15 @@ def _ending(tree: Snapshot, path: str) -> list[Falling]:
     text = tree.read(path) or b'' if path.endswith(('.c', '.h')) else b''
     if not CASE.search(text) or b'mmap_action' not in text:
         return []
-    source = parse(text)
-    switching = [one for one in source.all_functions if CASE.search(one.body.text or b'')]
-    return [
-        Falling(path, function, source.context(function.start))
-        for function in switching[: paths.MOST_FUNCTIONS]
-        if _falls(function)
-    ]
+    context = parse(text).context
+    return [Falling(path, one, context(one.start)) for one in _falling_off(text)]
+
+
+@lru_cache(maxsize=64)
+def _falling_off(text: bytes) -> tuple[Function, ...]:
+    functions = parse(text).all_functions
+    switching = [one for one in functions if CASE.search(one.body.text or b'')]
+    return tuple(one for one in switching[: paths.MOST_FUNCTIONS] if _falls(one))
 
 
 def _falls(function: Function) -> bool:

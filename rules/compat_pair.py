@@ -20,6 +20,7 @@ about what was wrong before the patch, and about the helpers themselves.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from bot.csyntax import Call, Flow, Function, Point, calls, changed_line, flow_of, parse, text_of
@@ -30,6 +31,8 @@ from bot.rule import Case, Edit, Rule
 SET, COMPLETE, WHOLE = 'compat_set_desc_from_vma', '__compat_vma_mmap', 'compat_vma_mmap'
 HELPERS = {SET, COMPLETE, WHOLE}
 DESC = 'struct vm_area_desc'
+# Cheap: whether there is anything to look at.
+CALLED = re.compile(rf'\b(?:{SET}|{COMPLETE}|mmap_action_complete)\b'.encode())
 # Calls that take a descriptor and are no hook.
 ACCESSOR = re.compile(r'vma_desc_\w+|mmap_action_\w+|mem(?:set|cpy)|pr_\w+|dev_\w+|[A-Z][A-Z0-9_]*')
 FILE_HOOK = re.compile(r'vfs_mmap_prepare|.*\bf_op->mmap_prepare')
@@ -107,12 +110,17 @@ def check(subject: Subject) -> Iterator[Hit]:
                 )
 
 
-def _faults(text: bytes, path: str) -> Iterator[tuple[str, Fault]]:
-    """Yield (function, its first fault) for the functions of a file."""
-    if DESC.encode() not in text:
+@lru_cache(maxsize=64)
+def _faults(text: bytes, path: str) -> tuple[tuple[str, Fault], ...]:
+    """Return (function, its first fault) for the functions of a file."""
+    return tuple(_found(text, path))
+
+
+def _found(text: bytes, path: str) -> Iterator[tuple[str, Fault]]:
+    if DESC.encode() not in text or not CALLED.search(text):
         return
     for function in parse(text).functions.values():
-        if function.name in HELPERS:
+        if function.name in HELPERS or not CALLED.search(function.body.text or b''):
             continue
         found = sorted(_of_function(function, text, path), key=lambda one: (one.rank, one.line))
         if found:

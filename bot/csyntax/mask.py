@@ -11,6 +11,8 @@ strings or preprocessor lines is touched.
 """
 
 import re
+from collections.abc import Iterator
+from typing import Literal
 
 WORDS = """
     __always_inline __inline __inline__ inline noinline noinline_for_stack __flatten __noclone
@@ -34,22 +36,24 @@ WORDS_WITH_ARGUMENTS = """
 """
 ATTRIBUTES = tuple(WORDS.split())
 WITH_ARGUMENTS = tuple(WORDS_WITH_ARGUMENTS.split())
+PLAIN = frozenset(word.encode() for word in ATTRIBUTES)
+CALLED = frozenset(word.encode() for word in WITH_ARGUMENTS)
 
 SKIPPED = re.compile(
     rb'/\*(?:.*?\*/|(?P<unclosed>.*))|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
     rb'|^[ \t]*#(?:[^\n\\]|\\\n|\\.)*',
     re.S | re.M,
 )
-WORD = re.compile(
-    rb'\b(?:(?P<attribute>' + '|'.join(ATTRIBUTES).encode() + rb')\b(?![ \t]*\()'
-    rb'|(?P<called>' + '|'.join(WITH_ARGUMENTS).encode() + rb')[ \t]*(?=\()'
-    rb'|(?P<auto>auto)(?=\s+\w+\s*=)'
-    rb'|(?P<loop>\w*for_each\w*)[ \t]*(?=\()'
-    rb'|(?P<guard>scoped_guard|scoped_cond_guard|scoped_user_\w+)[ \t]*(?=\())'
-    rb'|(?:(?<=\w\()|(?<=,)\s*)(?P<type>'
-    rb'(?:const\s+)?(?:(?:struct|union|enum)\s+\w+|(?:unsigned|signed)\s+\w+(?:\s+\w+){0,2}'
+# What may be to be masked: cheap to find, and looked at closely then.
+ATTRIBUTE = re.compile(rb'(?:__|inline|noin|notrace|asmlinkage|nokprobe)\w*')
+LOOP = re.compile(rb'for_each\w*[ \t]*(?=\()')
+GUARD = re.compile(rb'scoped_(?:guard|cond_guard|user_\w+)[ \t]*(?=\()')
+AUTO = re.compile(rb'auto(?=\s+\w+\s*=)')
+TYPE = re.compile(
+    rb'[(,]\s*((?:const\s+)?(?:(?:struct|union|enum)\s+\w+|(?:unsigned|signed)\s+\w+(?:\s+\w+){0,2}'
     rb'|long\s+long)(?:\s*\*+)*)(?=\s*[,)])'
 )
+OPENS = re.compile(rb'[ \t]*(?=\()')
 ENUM = re.compile(rb'\benum\b[^;{}()]*\{')
 ENTRY = re.compile(rb'(?:^|[{,])[ \t]*(\w+[ \t]*\([^()\n]*\))(?=[ \t]*(?:[,}\n]|/\*))', re.M)
 NOT_IN_NAMES = re.compile(rb'[^\w\n]')
@@ -61,41 +65,73 @@ NEARBY = 4000
 def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
     """Return the masked text, and where `scoped_guard`s stand (byte offsets)."""
     text = _entries(_closed(text))
-    if not WORD.search(text):
+    places = sorted(_places(text))
+    if not places:
         return text, frozenset()
     out = bytearray(text)
     guards = set()
-    pairs: dict[int, int] | None = None
+    pairs = _pairs(text)
     skipped = iter([*(found.span() for found in SKIPPED.finditer(text)), (len(text), len(text))])
     start, end = next(skipped)
-    for found in WORD.finditer(text):
-        while found.start() >= end:
+    before = 0
+    for first, last, kind in places:
+        while first >= end:
             start, end = next(skipped)
-        if start <= found.start() < end:
+        if start <= first or first < before:
             continue
-        first, last = found.span()
-        if found['auto']:
-            out[first:last] = b'Auto'
-            continue
-        if found['attribute']:
-            out[first:last] = b' ' * (last - first)
-            continue
-        if found['type']:
-            out[found.start('type') : last] = NOT_IN_NAMES.sub(b'_', found['type'])
-            continue
-        if pairs is None:
-            pairs = _pairs(text)
+        before = last
         close = pairs.get(last)
-        if close is None:
+        if kind == 'attribute':
+            out[first:last] = b' ' * (last - first)
+        elif kind == 'auto':
+            out[first:last] = b'Auto'
+        elif kind == 'type':
+            out[first:last] = NOT_IN_NAMES.sub(b'_', text[first:last])
+        elif close is None:
             continue
-        if found['called']:
+        elif kind == 'called':
             out[first:close] = BLANK.sub(b' ', text[first:close])
         elif text[close:].lstrip()[:1] != b';':  # a loop or guard without a body is a call
-            word = b'while' if found['loop'] else b'if'
+            word = b'while' if kind == 'loop' else b'if'
             out[first:last] = word.ljust(last - first)
-            if found['guard']:
+            if kind == 'guard':
                 guards.add(first)
     return bytes(out), frozenset(guards)
+
+
+Masked = Literal['attribute', 'called', 'loop', 'guard', 'auto', 'type']
+
+
+def _places(text: bytes) -> Iterator[tuple[int, int, Masked]]:
+    """Yield (begin, end, what it is) of all that is masked, comments and strings not left out."""
+    for found in ATTRIBUTE.finditer(text):
+        first, last = found.span()
+        if _is_word(text[first - 1 : first]):
+            continue
+        opened = OPENS.match(text, last)
+        if found[0] in CALLED and opened is not None:
+            yield first, opened.end(), 'called'
+        elif found[0] in PLAIN and opened is None:
+            yield first, last, 'attribute'
+    for found in LOOP.finditer(text):
+        first, last = found.span()
+        while _is_word(text[first - 1 : first]):
+            first -= 1
+        yield first, last, 'loop'
+    for found in GUARD.finditer(text):
+        if not _is_word(text[found.start() - 1 : found.start()]):
+            yield *found.span(), 'guard'
+    for found in AUTO.finditer(text):
+        if not _is_word(text[found.start() - 1 : found.start()]):
+            yield *found.span(), 'auto'
+    for found in TYPE.finditer(text):
+        called = _is_word(text[found.start() - 1 : found.start()])
+        if found[0][:1] == b',' or (called and found.start(1) == found.start() + 1):
+            yield *found.span(1), 'type'
+
+
+def _is_word(char: bytes) -> bool:
+    return char.isalnum() or char == b'_'
 
 
 def _closed(text: bytes) -> bytes:

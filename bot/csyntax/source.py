@@ -5,11 +5,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
-import tree_sitter_c
-from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+from tree_sitter import Node, Parser, Query, QueryCursor, Tree
 
 from bot.csyntax.mask import mask
 from bot.csyntax.syntax import (
+    C,
     Definition,
     Function,
     Kind,
@@ -19,11 +19,9 @@ from bot.csyntax.syntax import (
     members,
     node_text,
     tokens,
-    variables,
     walk,
 )
 
-C = Language(tree_sitter_c.language())
 CONDITION = re.compile(
     rb'^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b((?:[^\n\\]|\\\n|\\.)*)', re.M
 )
@@ -153,9 +151,7 @@ class Source:
         text = self.text[node.start_byte : end.end_byte]
         # A macro's node ends behind its line break.
         line_end = end.end_point.row + (0 if end.end_point.column == 0 else 1)
-        return Definition(
-            kind, name, self.context(line_of(node)), tokens(text), line_of(node), line_end
-        )
+        return Definition(kind, name, self.context(line_of(node)), text, line_of(node), line_end)
 
     def _definitions(self, parent: Node) -> Iterator[Definition]:
         for node in parent.children:
@@ -215,7 +211,6 @@ class Source:
                 line_of(node),
                 node.end_point.row + 1,
                 not node.has_error,
-                tuple(variables(node)),
                 self._guards,
             )
 

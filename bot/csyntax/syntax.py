@@ -3,14 +3,19 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Literal
 
-from tree_sitter import Node
+import tree_sitter_c
+from tree_sitter import Language, Node, Query, QueryCursor
 
 from bot.csyntax.mask import ATTRIBUTES, WITH_ARGUMENTS
 
 Kind = Literal['function', 'prototype', 'struct', 'union', 'enum', 'typedef', 'macro']
 
+C = Language(tree_sitter_c.language())
+LARGE = 300
+"""Nodes from which on a query is quicker than a walk."""
 TOKEN = re.compile(
     rb'/\*(?:.*?\*/|.*)|//[^\n]*|\\\n'
     rb'|(?P<token>"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|[A-Za-z_]\w*|\.?\d[\w.]*'
@@ -27,16 +32,19 @@ class Definition:
     One definition. Lines count from 1, `end` is its last line.
 
     `context` are the `#if` conditions that it stands under, outermost first.
-    `tokens` leave out comments, storage words and attributes, so that two
-    definitions are the same when their tokens are.
     """
 
     kind: Kind
     name: str
     context: tuple[str, ...]
-    tokens: tuple[str, ...]
+    text: bytes = field(repr=False)
     start: int
     end: int
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """Its text without comments, storage words and attributes: if equal, all is the same."""
+        return tokens(self.text)
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,12 @@ class Function:
     start: int
     end: int
     clean: bool
-    variables: tuple[Variable, ...]
     guards: frozenset[int] = frozenset()
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """Its parameters and locals, in order."""
+        return tuple(variables(self.node))
 
     def variable(self, name: str) -> Variable | None:
         """Return the parameter or local of that name, None where there is none or several."""
@@ -167,10 +179,20 @@ def walk(node: Node, *types: str) -> Iterator[Node]:
     """Yield `node` and all below it that are of one of `types`, in the order of the text."""
     stack = [node]
     while stack:
-        found = stack.pop()
-        if found.type in types:
-            yield found
-        stack.extend(reversed(found.children))
+        inner = stack.pop()
+        # (a query over what is broken can take long: an error may have any number of children)
+        if inner.descendant_count > LARGE and not inner.has_error:
+            found = QueryCursor(_of_types(types)).captures(inner).get('hit', [])
+            yield from sorted(found, key=lambda one: (one.start_byte, -one.end_byte))
+            continue
+        if inner.type in types:
+            yield inner
+        stack.extend(reversed(inner.children))
+
+
+@lru_cache(maxsize=64)
+def _of_types(types: tuple[str, ...]) -> Query:
+    return Query(C, f'[{" ".join(f"({one})" for one in types)}] @hit')
 
 
 def declared_name(node: Node | None) -> Node | None:

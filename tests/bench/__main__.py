@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.bench import applying, gate, harness, rules, scale, watching
+from tests.bench import applying, gate, harness, rules, scale, watching, words
 from tests.bench.tools import Row, made
 from tests.kernel import debian
 from tests.kernel.conftest import kernels
 
-PARTS = ('apply', 'rules', 'harness', 'gate', 'watch', 'scale')
+PARTS = ('apply', 'rules', 'words', 'harness', 'gate', 'watch', 'scale')
 
 
 def show(rows: Iterable[Row]) -> None:
@@ -40,7 +40,11 @@ def main() -> int:
         if 'apply' in parts:
             show(applying.rows(kernel, made(folder / 'apply')))
         if 'rules' in parts:
-            show(rules.rows(kernel, made(folder / 'rules')))
+            rows, said = rules.rows(kernel, made(folder / 'rules'))
+            show(rows)
+            print('\n'.join(said))
+        if 'words' in parts:
+            print('\n'.join(words.rows(kernel, made(folder / 'words'))))
         if 'harness' in parts:
             notes = []
             for number, (version, tree) in enumerate(found[:2]):

@@ -54,27 +54,36 @@ def by_key(found: Iterable[Definition]) -> dict[Key, list[Definition]]:
     return grouped
 
 
-def originals(tree: Snapshot, wanted: Iterable[Key]) -> dict[Key, list[tuple[str, Definition]]]:
-    """Find the kernel's definitions of `wanted`, with the files that they lie in."""
-    keys = set(wanted)
-    found: dict[Key, list[tuple[str, Definition]]] = {one: [] for one in keys}
-    if not keys:
-        return found
-    names = sorted({name.encode() for _, name in keys})
+def originals(
+    tree: Snapshot, wanted: Iterable[Key], paths: Iterable[str] | None = None
+) -> dict[Key, list[tuple[str, Definition]]]:
+    """
+    Find the kernel's definitions of `wanted`, with the files that they lie in.
+
+    `paths` are the files that may have one, as `mentioning()` finds them.
+    """
+    found: dict[Key, list[tuple[str, Definition]]] = {one: [] for one in wanted}
+    for path in mentioning(tree, found) if paths is None else paths:
+        for definition in definitions(tree.read(path)):
+            if key(definition) in found:
+                found[key(definition)].append((path, definition))
+    return found
+
+
+def mentioning(tree: Snapshot, wanted: Iterable[Key]) -> list[str]:
+    """Return the files that may hold an original, and speak of one of `wanted`."""
+    names = sorted({name.encode() for _, name in wanted})
+    if not names:
+        return []
     mentions = re.compile(rb'\b(?:' + b'|'.join(map(re.escape, names)) + rb')\b')
-    for folder in ORIGINALS:
-        for path in tree.list(folder):
-            if not LISTED.match(path):
-                continue
-            text = tree.read(path)
-            # A search for one string is far quicker than one for a pattern.
-            if text is None or (len(names) < FEW and not any(name in text for name in names)):
-                continue
-            if not mentions.search(text):
-                continue
-            for definition in definitions(text):
-                if key(definition) in keys:
-                    found[key(definition)].append((path, definition))
+    found = []
+    for path in nearest(tree):
+        text = tree.read(path)
+        # A search for one string is far quicker than one for a pattern.
+        if text is None or (len(names) < FEW and not any(name in text for name in names)):
+            continue
+        if mentions.search(text):
+            found.append(path)
     return found
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 
 from bot.csyntax import Definition, changed_line, introduced, parse, tokens
-from bot.model import Evidence, Hit, Severity, Snapshot, Step, Subject
+from bot.model import Evidence, Hit, Severity, Step, Subject
 from bot.rule import Case, Edit, Rule
 
 QUOTE = re.compile(rb'^([ \t]+)struct (\w+) \{', re.M)
@@ -23,12 +23,17 @@ TOKENS = operator.attrgetter('tokens')
 
 
 def check(subject: Subject) -> Iterator[Hit]:
-    last = subject.steps[-1].post if subject.steps else None
-    for step in subject.steps:
-        changed = list(_changed(step))
-        if not changed or last is None:
-            continue
-        for document, name, line, words, text in _quotes(step.pre, {key[1] for key, _ in changed}):
+    by_step = [(step, list(_changed(step))) for step in subject.steps]
+    names = {struct for _, changed in by_step for (_, struct), _ in changed}
+    if not names:
+        return
+    documents, last = _documents(subject, names), subject.steps[-1].post
+    for step, changed in by_step:
+        wanted = {struct for (_, struct), _ in changed}
+        quotes = (
+            quote for path in documents for quote in _quotes_in(path, step.pre.read(path), wanted)
+        )
+        for document, name, line, words, text in quotes:
             for (path, struct), (before, after) in changed:
                 if struct != name or words != before.tokens:
                     continue
@@ -77,15 +82,17 @@ def _structs(text: bytes) -> dict[str, list[Definition]]:
     return grouped
 
 
-def _quotes(
-    tree: Snapshot, names: set[str]
-) -> Iterator[tuple[str, str, int, tuple[str, ...], str]]:
+def _documents(subject: Subject, names: set[str]) -> list[str]:
+    """Return the documents that may show one of the structs, before or during the series."""
     shown = [f'struct {name} {{'.encode() for name in sorted(names)]
+    tree = subject.steps[0].pre
+    found = {diff.path for step in subject.steps for diff in step.files}
     for path in tree.list('Documentation'):
-        if path.endswith(('.rst', '.txt')) and '/translations/' not in path:
+        if path.endswith(TEXTS) and path not in found:
             text = tree.read(path) or b''
             if any(one in text for one in shown):
-                yield from _quotes_in(path, text, names)
+                found.add(path)
+    return sorted(path for path in found if path.endswith(TEXTS) and '/translations/' not in path)
 
 
 def _quotes_in(
@@ -105,6 +112,7 @@ def _quotes_in(
             yield path, name, line, tokens(text[found.start() : end.end()]), shown
 
 
+TEXTS = ('.rst', '.txt')
 HEADER, DOCUMENT = 'include/linux/range.h', 'Documentation/mm/range.rst'
 STRUCT = 'struct range {\n\tconst struct mm *mm; /* whose */\n\tint flags;\n};\n'
 CHANGED = STRUCT.replace('const ', '')

@@ -22,6 +22,13 @@ from rules import _copies as copies
 
 
 def check(subject: Subject) -> Iterator[Hit]:
+    named = (
+        path
+        for step in subject.steps
+        for diff in step.files
+        for path in (diff.old_path, diff.new_path)
+    )
+    touched = {path for path in named if path is not None and copies.is_original(path)}
     for step in subject.steps:
         if step.file(copies.COPIES) is None:
             continue
@@ -31,12 +38,13 @@ def check(subject: Subject) -> Iterator[Hit]:
             copy for copy in after if not copies.is_copy(copy, known.get(copies.key(copy), []))
         ]
         wanted = {copies.key(copy) for copy in edited}
-        kernel_after = copies.originals(step.post, wanted)
+        places = sorted({*copies.mentioning(step.post, wanted), *touched})
+        kernel_after = copies.originals(step.post, wanted, places)
         kernel_before = kernel_last = kernel_after
         if any(copies.is_original(diff.path) for diff in step.files):
-            kernel_before = copies.originals(step.pre, wanted)
+            kernel_before = copies.originals(step.pre, wanted, places)
         if step is not subject.steps[-1]:
-            kernel_last = copies.originals(subject.steps[-1].post, wanted)
+            kernel_last = copies.originals(subject.steps[-1].post, wanted, places)
         last = copies.by_key(copies.definitions(subject.steps[-1].post.read(copies.COPIES)))
         for copy in edited:
             key = copies.key(copy)

@@ -70,7 +70,7 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
         return text, frozenset()
     out = bytearray(text)
     guards = set()
-    pairs = _pairs(text)
+    pairs: dict[int, int] | None = None
     skipped = iter([*(found.span() for found in SKIPPED.finditer(text)), (len(text), len(text))])
     start, end = next(skipped)
     before = 0
@@ -80,16 +80,19 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
         if start <= first or first < before:
             continue
         before = last
-        close = pairs.get(last)
         if kind == 'attribute':
             out[first:last] = b' ' * (last - first)
         elif kind == 'auto':
             out[first:last] = b'Auto'
         elif kind == 'type':
             out[first:last] = NOT_IN_NAMES.sub(b'_', text[first:last])
-        elif close is None:
+        if kind not in PAIRED:
             continue
-        elif kind == 'called':
+        pairs = _pairs(text) if pairs is None else pairs
+        close = pairs.get(last)
+        if close is None:
+            continue
+        if kind == 'called':
             out[first:close] = BLANK.sub(b' ', text[first:close])
         elif text[close:].lstrip()[:1] != b';':  # a loop or guard without a body is a call
             word = b'while' if kind == 'loop' else b'if'
@@ -99,6 +102,7 @@ def mask(text: bytes) -> tuple[bytes, frozenset[int]]:
     return bytes(out), frozenset(guards)
 
 
+PAIRED = ('called', 'loop', 'guard')
 Masked = Literal['attribute', 'called', 'loop', 'guard', 'auto', 'type']
 
 

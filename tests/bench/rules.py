@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from bot.bases import Place, choose
@@ -15,15 +15,16 @@ from rules import ALL
 from tests.bench.tools import Row, checkout, compare, git, made, series_of
 from tests.evaluate import harmless
 from tests.evaluate.planting import Kept
+from tests.kernel.conftest import share_words
 from tests.kernel.seed import Commit, Seed
 
 PATCHES, ROUNDS = 20, 3
 SEED = 1
-ALONE = [kind for kind in harmless.KINDS if not kind.startswith('series')]
 
 
 def rows(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:
     """20 patches on the full kernel, from the mbox to the findings; and what to say of it."""
+    share_words(folder / 'cache')
     with Quarantine(kernel, folder / 'cache') as quarantine:
         commits = tuple(_commits(Kept(quarantine.at(quarantine.resolve('HEAD')))))
     repo, base, mbox = Seed({}, commits).write(kernel, folder)
@@ -52,7 +53,7 @@ def rows(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:
         # It ends with 1 where it has something to say.
         subprocess.run([*checkpatch, *mails], cwd=tree, check=False, capture_output=True)
 
-    ours()  # makes the index of words
+    ours()  # the index of words is made, if it is not there
     row = compare('all rules, 20 patches: checkpatch.pl', ours, theirs, ROUNDS)
     mine, other = _busy(ours), _busy(theirs)
     lines = sum(
@@ -67,15 +68,13 @@ def rows(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:
 
 def _commits(tree: Snapshot) -> Iterator[Commit]:
     """Make patches of all kinds that do no harm, in turn, each of files of its own."""
-    kinds = [harmless.patches(tree, kind, SEED) for kind in ALONE]
+    kinds = [harmless.patches(tree, kind, SEED) for kind in harmless.KINDS]
     touched: set[str] = set()
-    made_ = 0
-    for one in (one for turn in zip_longest(*kinds) for one in turn if one is not None):
-        (edit,) = one.patches
-        if touched.isdisjoint(edit.files) and made_ < PATCHES:
-            touched.update(edit.files)
-            made_ += 1
-            yield Commit(edit.message, {path: text or '' for path, text in edit.files.items()})
+    found = (one for turn in zip_longest(*kinds) for one in turn if one is not None)
+    new = (one.patches[0] for one in found if len(one.patches) == 1)
+    for edit in islice((edit for edit in new if touched.isdisjoint(edit.files)), PATCHES):
+        touched.update(edit.files)
+        yield Commit(edit.message, {path: text or '' for path, text in edit.files.items()})
 
 
 def _busy(work: Callable[[], object]) -> float:

@@ -40,7 +40,8 @@ class Letter:
     `author` is an address in lower case; `date` seconds since 1970 as the mail
     says; `parents` what it answers, nearest first. `content` tells whether two
     patches are the same; '' where it has none. `orders` are what it tells the
-    bot, and `standing` what its signature is worth for that.
+    bot, and `standing` what its signature is worth for that. `needs`: it names
+    prerequisites.
     """
 
     msgid: str
@@ -60,6 +61,7 @@ class Letter:
     raw: bytes
     orders: tuple[Order, ...] = ()
     standing: Standing = 'not-checked'
+    needs: bool = False
 
 
 def letter(raw: bytes, scope: Scope) -> Letter | None:
@@ -104,6 +106,7 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         content=_content(read.title, diff) if diff else '',
         raw=mail.raw,
         orders=orders_of(mail) if kind == 'answer' else (),
+        needs=kind != 'answer' and bool(mail.prerequisites),
     )
 
 

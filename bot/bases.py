@@ -15,7 +15,7 @@ from liblore.series import parse_patch_subject
 
 from bot.b4 import B4
 from bot.errors import LoreError, TreeError
-from bot.lore import Archive
+from bot.lookup import Lookup
 from bot.model import (
     AppliedSeries,
     Base,
@@ -113,7 +113,7 @@ def vouched(applied: AppliedSeries, place: Place, named: str | None = None) -> A
     return replace(applied, ground=None)
 
 
-def prerequisites(series: Series, archive: Archive | None, b4: B4, tell: Tell) -> Needed:
+def prerequisites(series: Series, archive: Lookup | None, b4: B4, tell: Tell) -> Needed:
     """Fetch what `series` says that it needs, in the order in which it says so."""
     patches: list[Patch] = []
     lacking: list[str] = []
@@ -208,7 +208,7 @@ def _tried(failed: Sequence[DoesNotApply], several: bool) -> tuple[Tried, ...]:
     )
 
 
-def _fetch(one: Prerequisite, archive: Archive, b4: B4) -> tuple[Patch, ...] | Incomplete:
+def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | Incomplete:
     match one.kind:
         case 'message-id':
             thread = archive.thread(one.value)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bot.assembly import Letter, letter
 from bot.errors import BotError, LoreError, StoreError
+from bot.lookup import Kept
 from bot.mirror import OVERLAP, Arrival, Mirror, Place
 from bot.model import CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
 from bot.orders import Standing
@@ -67,6 +68,8 @@ class Watcher:
     say: Say
     weigh: Callable[[Mail], Standing] = lambda _: 'not-checked'
     """What the signature of a mail with orders for us is worth."""
+    look_up: Callable[[Taken], Kept | None] = lambda _: {}
+    """What the archive says of a series' prerequisites; None where it does not answer."""
     _gone: set[tuple[str, int]] = field(default_factory=set)  # what was said, to say it once
 
     def once(self) -> int:
@@ -80,6 +83,10 @@ class Watcher:
                 self.say(f'{mirror.name}: {error}')
                 failed = error
         self.store.settle(self.settle)
+        for one in self.store.needing():
+            kept = self.look_up(one)
+            if kept is not None:
+                self.store.looked_up(one.series, kept)
         self.store.prune(self.keep)
         if failed is not None:
             raise failed

@@ -19,19 +19,23 @@ from rich.table import Table
 from sqlalchemy.engine import make_url
 
 from bot.attest import Attester
+from bot.b4 import B4
+from bot.bases import prerequisites
 from bot.config import Config
 from bot.daemon import Crew, Watcher, Worker, alone
 from bot.errors import BotError, ConfigError
+from bot.lookup import Kept, Recorder
 from bot.lore import Archive
 from bot.mail import Mailer
 from bot.mirror import Mirror
-from bot.model import Mail, Review
+from bot.model import Incomplete, Mail, Review
 from bot.orders import Standing, standing
 from bot.plain import one_line
 from bot.pool import Pool
 from bot.respond import Response
 from bot.sendemail import from_git
 from bot.sender import Sender
+from bot.series import parse_mail
 from bot.session import ATTEST_SECONDS, Choice, Session
 from bot.store import Store, Taken
 from bot.store.database import opened
@@ -63,8 +67,24 @@ def watcher_of(config: Config, store: Store) -> Watcher:
     mirrors = [Mirror(lore.urls[0], name, config.mirror, lore.timeout) for name in lore.lists]
     return Watcher(
         store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, say,
-        _weigher(config),
+        _weigher(config), _asker(config),
     )  # fmt: skip
+
+
+def _asker(config: Config) -> Callable[[Taken], Kept | None]:
+    """Return what asks the archive for a series' prerequisites."""
+    archive, b4 = Archive(config.lore), B4(config.b4)
+
+    def ask(taken: Taken) -> Kept | None:
+        thread = [parse_mail(raw) for raw in taken.mails]
+        series = b4.series(thread, taken.msgid, taken.revision)
+        if isinstance(series, Incomplete):
+            return {}
+        recorder = Recorder(archive)
+        prerequisites(series, recorder, b4, lambda _: None)
+        return recorder.kept if recorder.whole else None
+
+    return ask
 
 
 def _weigher(config: Config) -> Callable[[Mail], Standing]:
@@ -85,7 +105,7 @@ def worker_of(config: Config, store: Store) -> Worker:
 
     def judge(taken: Taken) -> tuple[Review, Response]:
         history = store.outbox.history(taken.series)
-        return session.judge_mails(taken.mails, taken.msgid, taken.revision, history)
+        return session.judge_mails(taken, history)
 
     return Worker(store, judge, config.patience, say)
 

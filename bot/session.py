@@ -8,7 +8,6 @@ import contextlib
 import fnmatch
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bot.b4 import B4
 from bot.config import Config
 from bot.errors import BotError, ConfigError, SandboxError, UsageError
 from bot.harness import Workshop
+from bot.lookup import Lookup, Stored
 from bot.lore import Archive
 from bot.model import (
     AppliedSeries,
@@ -40,6 +40,7 @@ from bot.rule import FIXES, Rule
 from bot.sandbox import Cage
 from bot.series import parse_mail, trailers_of
 from bot.sources import Finder, Found
+from bot.store import Taken
 from bot.tree import Quarantine, subjects, whole
 
 ATTEST_SECONDS = 20.0
@@ -98,19 +99,18 @@ class Session:
         except BotError as error:
             return Review(None, failures=(Failure('input', str(error)),))
 
-    def judge_mails(
-        self, mails: Sequence[bytes], msgid: str, revision: int, history: History
-    ) -> tuple[Review, Response]:
+    def judge_mails(self, taken: Taken, history: History) -> tuple[Review, Response]:
         """
-        Review the series that `msgid` lies in, of mails that are all there is to know.
+        Review a series of which its mails are all there is to know.
 
-        No archive is asked, but for prerequisites that the series names. Raises
-        `BotError` for what is our own fault.
+        Only for prerequisites that nobody has looked up yet the archive is
+        asked. Raises `BotError` for what is our own fault.
         """
-        thread = tuple(parse_mail(raw) for raw in mails)
-        found = Found(self.b4.series(thread, msgid, revision), thread)
+        thread = tuple(parse_mail(raw) for raw in taken.mails)
+        found = Found(self.b4.series(thread, taken.msgid, taken.revision), thread)
         with contextlib.ExitStack() as stack:
-            judged = self._found(found, self._places(stack), None)
+            archive = Stored(taken.lookups, self.archive)
+            judged = self._found(found, self._places(stack), None, archive)
             config = self.config
             return judged, respond(judged, config.mail, config.letterhead, history)
 
@@ -124,7 +124,7 @@ class Session:
         self.progress(f'looking for {source}')
         places = self._places(stack)
         found = self.finder.find(source, [(one.tree.name, one.quarantine) for one in places])
-        return self._found(found, places, source)
+        return self._found(found, places, source, self.archive)
 
     def _places(self, stack: contextlib.ExitStack) -> list[bases.Place]:
         return [
@@ -139,7 +139,13 @@ class Session:
             for one in self.trees
         ]
 
-    def _found(self, found: Found, places: list[bases.Place], source: str | None) -> Review:
+    def _found(
+        self,
+        found: Found,
+        places: list[bases.Place],
+        source: str | None,
+        archive: Lookup,
+    ) -> Review:
         if isinstance(found.series, Incomplete):
             return Review(found.series)
         series = found.series
@@ -149,7 +155,7 @@ class Session:
             named = left if re.fullmatch(r'[\w./-]+', left) else None
             applied = bases.vouched(found.applied, places[0], named)
         else:
-            needed = bases.prerequisites(series, self.archive, self.b4, self.progress)
+            needed = bases.prerequisites(series, archive, self.b4, self.progress)
             guess = bases.guess_with(self.b4, series, found.thread)
             applied = bases.choose(series, places, self.choice.base, needed, guess, self.progress)
         of = len(series.patches)

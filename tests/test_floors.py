@@ -42,6 +42,7 @@ FLOORS = {
         'suppress',
         'assembly',
         'envelope',
+        'lookup',
         'pushes',
         'headers',
         'maintainers',

@@ -383,3 +383,27 @@ def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         assert db.execute('PRAGMA journal_mode').fetchone() == ('wal',)
         assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
+
+
+def test_prerequisites_are_looked_up_once(store: Store, clock: Clock) -> None:
+    needy = [
+        Post(one.msgid, one.raw + b'\nprerequisite-message-id: <p@x>\n') for one in series('a', 2)
+    ]
+    take_in(store, [*needy[:2], *series('b', 1)])
+    assert store.needing() == []  # it is not complete yet
+    take_in(store, needy[2:])
+    (one,) = store.needing()
+    assert (one.title, len(one.mails)) == ('mm: a', 3)
+    kept = {'thread p@x': (b'one', b'two'), 'search z': ()}
+    store.looked_up(one.series, kept)
+    assert store.needing() == []
+    taken = store.take(one.series, most_kills=25)
+    assert taken is not None
+    assert taken.lookups == kept
+    store.looked_up(one.series, {})
+    assert store.needing() == []
+    store.looked_up(99, {'thread p@x': (b'one',)})
+    clock.now += 10 * 86400
+    store.finish(one.series, 1.0, 'clean', '{}', (), QUIET)
+    clock.now += 10 * 86400
+    assert store.prune(86400) > 0

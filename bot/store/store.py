@@ -3,12 +3,13 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from bot.assembly import Letter
+from bot.lookup import Kept
 from bot.model import Finding
 from bot.respond import Response
 from bot.store import orders
@@ -18,6 +19,7 @@ from bot.store.tables import (
     CURSORS,
     FACTS,
     FINDINGS,
+    LOOKUPS,
     MAILS,
     NODES,
     ORDERS,
@@ -54,7 +56,8 @@ class Taken:
     A series to judge: its mails, and those of the revisions before it, for a partial reroll.
 
     `parts` counts its own patches and cover letters, `age` the seconds since
-    the last of them came.
+    the last of them came. `lookups` is what the archive said of its
+    prerequisites.
     """
 
     series: int
@@ -65,6 +68,7 @@ class Taken:
     tries: int
     parts: int
     age: float
+    lookups: Kept = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,7 @@ class Store:
                 title=letter.title,
                 change_id=letter.change_id,
                 in_scope=letter.in_scope,
+                needs=letter.needs,
                 state='assembling',
                 why='',
                 since=self._now,
@@ -275,6 +280,8 @@ class Store:
             changes['change_id'] = letter.change_id
         if letter.in_scope:
             changes['in_scope'] = True
+        if letter.needs:
+            changes['needs'] = True
         if letter.date and (not row.posted or letter.date < row.posted):
             changes['posted'] = letter.date
         db.execute(update(SERIES).where(SERIES.c.id == series).values(**changes))
@@ -288,8 +295,9 @@ class Store:
         moved = and_(PATCHES.c.series == other, PATCHES.c.n.not_in(there))
         db.execute(update(PATCHES).where(moved).values(series=series))
         db.execute(update(SERIES).where(SERIES.c.before == other).values(before=series))
-        if row.in_scope:
-            db.execute(update(SERIES).where(SERIES.c.id == series).values(in_scope=True))
+        for name in ('in_scope', 'needs'):
+            if getattr(row, name):
+                db.execute(update(SERIES).where(SERIES.c.id == series).values({name: True}))
         db.execute(delete(SERIES).where(SERIES.c.id == other))
 
     # --- what becomes of a series ---
@@ -459,28 +467,61 @@ class Store:
                 return None
             db.execute(update(WORK).where(WORK.c.series == series).values(tries=tries))
             self._to(db, series, 'working', '')
-            wanted = [series]
-            before = row.before
-            while before is not None and before not in wanted and len(wanted) < 10:
-                wanted.append(int(before))
-                before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
-            mails = db.execute(
-                select(MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
-                .where(MAILS.c.series.in_(wanted))
-                .order_by(MAILS.c.date, MAILS.c.id)
+            return self._taken(db, row, tries)
+
+    def _taken(self, db: Connection, row: Any, tries: int) -> Taken:
+        wanted = [row.id]
+        before = row.before
+        while before is not None and before not in wanted and len(wanted) < 10:
+            wanted.append(int(before))
+            before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
+        mails = db.execute(
+            select(MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
+            .where(MAILS.c.series.in_(wanted))
+            .order_by(MAILS.c.date, MAILS.c.id)
+        ).all()
+        own = [one for one in mails if one.series == row.id and one.kind != 'answer']
+        first = next((one for one in own if one.kind == 'cover'), own[0])
+        return Taken(
+            row.id,
+            row.revision,
+            row.title,
+            first.msgid,
+            tuple(bytes(one.raw) for one in mails),
+            tries,
+            len(own),
+            self._now - row.last_seen,
+            _lookups(db, row.id) if row.needs else {},
+        )
+
+    # --- what a series needs below it ---
+
+    def needing(self) -> list[Taken]:
+        """Return the series whose prerequisites have to be looked up."""
+        looked = select(LOOKUPS.c.series)
+        with transaction(self._engine) as db:
+            rows = db.execute(
+                select(SERIES).where(
+                    SERIES.c.needs.is_(True),
+                    SERIES.c.state == 'pending',
+                    SERIES.c.id.not_in(looked),
+                )
             ).all()
-            own = [one for one in mails if one.series == series and one.kind != 'answer']
-            first = next((one for one in own if one.kind == 'cover'), own[0])
-            return Taken(
-                series,
-                row.revision,
-                row.title,
-                first.msgid,
-                tuple(bytes(one.raw) for one in mails),
-                tries,
-                len(own),
-                self._now - row.last_seen,
-            )
+            return [self._taken(db, row, 0) for row in rows]
+
+    def looked_up(self, series: int, kept: Kept) -> None:
+        """Keep what the archive said of a series' prerequisites."""
+        with transaction(self._engine) as db:
+            db.execute(delete(LOOKUPS).where(LOOKUPS.c.series == series))
+            if db.execute(select(SERIES.c.id).where(SERIES.c.id == series)).first() is None:
+                return
+            rows = [{'series': series, 'asked': '', 'n': 0, 'raw': None}]
+            for asked, raws in kept.items():
+                rows += [
+                    {'series': series, 'asked': asked, 'n': n, 'raw': raw}
+                    for n, raw in enumerate(raws or (None,))
+                ]
+            db.execute(insert(LOOKUPS), rows)
 
     def _killed(self, db: Connection, series: int, kills: int, most: int) -> bool:
         """Count the workers that died over a series; whether it is parked for that."""
@@ -665,7 +706,7 @@ class Store:
         with transaction(self._engine) as db:
             gone = select(SERIES.c.id).where(SERIES.c.state.in_(done), SERIES.c.since < oldest)
             forget(db, gone)
-            for table in (FINDINGS, REVIEWS, WORK, PATCHES, NODES):
+            for table in (LOOKUPS, FINDINGS, REVIEWS, WORK, PATCHES, NODES):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
             count = db.execute(delete(MAILS).where(MAILS.c.series.in_(gone))).rowcount
             db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))
@@ -673,3 +714,15 @@ class Store:
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
             count += db.execute(delete(MAILS).where(lone)).rowcount
         return count
+
+
+def _lookups(db: Connection, series: int) -> dict[str, tuple[bytes, ...]]:
+    rows = db.execute(
+        select(LOOKUPS).where(LOOKUPS.c.series == series).order_by(LOOKUPS.c.asked, LOOKUPS.c.n)
+    ).all()
+    found: dict[str, tuple[bytes, ...]] = {}
+    for row in rows:
+        if row.asked:
+            mails = () if row.raw is None else (bytes(row.raw),)
+            found[row.asked] = (*found.get(row.asked, ()), *mails)
+    return found

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 METADATA = MetaData()
@@ -53,8 +54,12 @@ SERIES = Table(
     Column('last_seen', BigInteger, nullable=False),
     Column('posted', BigInteger, nullable=False),
     Column('before', ID, ForeignKey('series.id', ondelete='SET NULL')),
+    Column('needs', Boolean, nullable=False, server_default=false()),
 )
-"""One revision of one series. `before` is the revision that it replaces, where that is known."""
+"""
+One revision of one series. `before` is the revision that it replaces, where that is known; `needs`:
+it names prerequisites.
+"""
 
 MAILS = Table(
     'mails',
@@ -136,6 +141,19 @@ FINDINGS = Table(
     Column('line', Integer),
     Column('message', Text, nullable=False),
 )
+
+LOOKUPS = Table(
+    'lookups',
+    METADATA,
+    Column('series', ID, ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
+    Column('asked', String, primary_key=True),
+    Column('n', Integer, primary_key=True),
+    Column('raw', LargeBinary),
+)
+"""
+What the archive said when it was asked for a series' prerequisites, mail by mail. A row without a
+mail says that this was asked, and nothing found; one that asked nothing, that all was asked.
+"""
 
 REPLIES = Table(
     'replies',

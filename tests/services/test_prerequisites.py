@@ -1,5 +1,6 @@
 """What a series says that it needs, fetched from a real archive."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from bot.series import parse_mail
 from bot.tree import patch_id
 from tests.conftest import Bot
 from tests.gitrepo import Repo
-from tests.services.publicinbox import PublicInbox
+from tests.services import publicinbox
+from tests.services.publicinbox import PublicInbox, serving
 from tests.services.threads import diff, mail
 
 BELOW = patch_id(diff('below').encode())
@@ -97,3 +99,31 @@ def test_does_not_apply_is_a_finding_where_it_is_asked_for(
     asked = bot(*words, '--rules', 'applies')
     assert asked.code == 3
     assert '[applies]' in asked.out
+
+
+def test_a_worker_needs_no_archive_for_what_the_watcher_looked_up(bot: Bot, tmp_path: Path) -> None:
+    if publicinbox.MISSING:
+        pytest.skip(f'not installed: {", ".join(publicinbox.MISSING)}')
+    repo = Repo(tmp_path / 'linux.git')
+    repo.commit(repo.write({'mm/below.c': b'one\n', 'mm/other.c': b'x\n'}), 'root')
+    config = tmp_path / 'config.toml'
+    below = mail('pre-1@example.org', '[PATCH] mm: pre 1', patch=diff('below'))
+    need = mail(
+        'need@example.org', '[PATCH] mm: need',
+        patch=diff('below', 'two', 'three') + '\nprerequisite-message-id: <pre-1@example.org>\n',
+    )  # fmt: skip
+    with serving(tmp_path / 'archive', [below, need]) as archive:
+        config.write_text(
+            f'[lore]\nurl = "{archive.url}"\nsince = "36500d"\n[scope]\npaths = ["mm/*"]\n'
+            f'[[tree]]\nname = "linux"\npath = "{repo.path}"\n[attestation]\ncheck = false\n'
+            f'[state]\nurl = "sqlite:///{tmp_path}/state.db"\ncache = "{tmp_path}/cache"\n'
+        )
+        assert bot('watch', '--once', '--config', config).code == 0
+    assert bot('work', '--once', '--config', config).code == 0
+    rows = [
+        json.loads(line) for line in bot('status', '--json', '--config', config).out.splitlines()
+    ]
+    assert {row['title']: (row['state'], row['why']) for row in rows} == {
+        'mm: pre 1': ('reviewed', 'clean'),
+        'mm: need': ('reviewed', 'clean'),
+    }

@@ -1,4 +1,4 @@
-"""Replies, what they asked, orders from the list, and when the bot first started."""
+"""Replies, what they asked, orders from the list, prerequisites, and the first start."""
 
 import time
 
@@ -18,6 +18,16 @@ def upgrade() -> None:
     )
     op.add_column('reviews', sa.Column('decision_why', sa.Text, nullable=False, server_default=''))
     op.add_column('reviews', sa.Column('maintainers', sa.Text, nullable=False, server_default='[]'))
+    op.add_column(
+        'series', sa.Column('needs', sa.Boolean, nullable=False, server_default=sa.false())
+    )
+    op.create_table(
+        'lookups',
+        sa.Column('series', ID, sa.ForeignKey('series.id', ondelete='CASCADE'), primary_key=True),
+        sa.Column('asked', sa.String, primary_key=True),
+        sa.Column('n', sa.Integer, primary_key=True),
+        sa.Column('raw', sa.LargeBinary),
+    )
     op.create_table(
         'replies',
         sa.Column('id', ID, primary_key=True),

@@ -62,8 +62,9 @@ LONGEST_WORD = 500
 """Characters of a message-id in a command: no line of a mail has more than 998 bytes."""
 # Messages that begin with what the patch does.
 VERB = re.compile(
-    r'(?:adds|applies|assigns|breaks|calls|changes|does|drops|fails|gains|keeps|leaves|loses|makes|'
-    r'moves|needs|passes|prints|removes|returns|runs|sets|stores|takes|tests|turns|uses|writes) '
+    r'(?:adds|applies|assigns|breaks|builds|calls|casts|changes|describes|does|drops|ends|fails|'
+    r'gains|hits|keeps|leaves|loses|makes|moves|names|needs|passes|prints|removes|renames|returns|'
+    r'runs|says|sets|stores|takes|tests|touches|turns|uses|wants|writes) '
 )
 PROSE = re.compile(r'[a-z][a-z-]* ')
 
@@ -138,7 +139,10 @@ class Writer:
         found: Sequence[Finding],
         fixed: Sequence[str],
     ) -> str:
-        values = {'wrote': _wrote(parent), 'places': self._places(review, series, found)}
+        places = self._places(review, series, found)
+        if not places[0]['quote']:
+            places[0]['quote'] = _quoted_subject(parent)
+        values = {'wrote': _wrote(parent), 'places': places}
         return self._rendered('patch', review, series, fixed, values)
 
     def _summary(
@@ -164,7 +168,7 @@ class Writer:
         of = len(series.patches)
         values = {
             'wrote': _wrote(parent),
-            'quote': [f'> {one_line(parent.subject, 160)}'],
+            'quote': _quoted_subject(parent),
             'intro': f'{count} of the {of} patches may want another look.'
             if count
             else 'The series as a whole may want another look.',
@@ -418,6 +422,10 @@ def _quoted(line: bytes) -> str:
     except UnicodeDecodeError:
         text = line.decode('latin-1')  # what the rest of the kernel's old files is in
     return f'> {plain(text, LONGEST_LINE)}'.rstrip()
+
+
+def _quoted_subject(parent: _Parent) -> list[str]:
+    return [f'> {one_line(parent.subject, 160)}']
 
 
 def _named(side: str, path: str | None) -> str:

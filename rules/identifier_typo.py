@@ -57,7 +57,7 @@ def check(subject: Subject) -> Iterator[Hit]:
             mention.n,
             mention.path,
             mention.line,
-            f'{mention.shown} stands nowhere in the tree, {mention.as_written(other)} does',
+            f'{mention.shown} is not in the tree, {mention.as_written(other)} is',
             'Is that the one that is meant?',
             side='message' if mention.path is None else 'new',
             symbol=mention.name,

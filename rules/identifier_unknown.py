@@ -97,7 +97,7 @@ def _prose(subject: Subject, names: Names) -> Iterator[Hit]:
             mention.n,
             mention.path,
             mention.line,
-            f'{mention.shown} stands nowhere in the tree, nor in this series',
+            f'{mention.shown} is neither in the tree nor in this series',
             'Has it another name by now?',
             side='message' if mention.path is None else 'new',
             symbol=mention.name,
@@ -134,7 +134,7 @@ def _parameters(subject: Subject) -> Iterator[Hit]:
                         path,
                         one.line,
                         f'the kernel-doc comment of {one.title} describes @{one.name}, '
-                        'which that has not',
+                        'which is not there',
                         symbol=f'{one.title} @{one.name}',
                     )
 

@@ -116,7 +116,7 @@ def _hit(n: int, where: str, claim: _Claim, line: int | None) -> Hit:
         None,
         line,
         f'{where} says "{claim.words}", and no patch of the series touches {FOLDER}',
-        'Did that part get lost, or is the sentence of an earlier version?',
+        'Did that part get lost, or is the sentence from an earlier version?',
         side='message',
     )
 

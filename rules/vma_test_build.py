@@ -197,7 +197,8 @@ def _tests(at: _At, outcome: Ran) -> Iterator[Hit]:
             yield at.hit(None, f'{len(more)} more of {at.tests} fail{at.when()}')
         if not new and isinstance(at.before, Passed):
             mended = next((n for n, later in at.later() if isinstance(later, Passed)), None)
-            when, reason = at.when(mended, 'pass again'), outcome.reason.rstrip('.')
+            when = at.when(mended, 'pass again')
+            reason = outcome.reason.rstrip('.').replace('it ends', 'their run ends')
             yield at.hit(None, f'{at.tests} no longer pass{when}: {reason}')
         elif not new and outcome.run is None and not stopped:
             yield at.hit(None, f'{at.tests} no longer run to their end{at.when()}')
@@ -218,8 +219,8 @@ def _failing(at: _At, failed: Diagnostic) -> Hit:
     if failed.kind == 'sanitizer':
         return at.hit(failed, f'{failed.text}{at.when(next(again, None), "gone")}')
     when = at.when(next(again, None), 'passes again')
-    name = f'test {failed.symbol}' if failed.symbol else 'test'
-    return at.hit(failed, f'{at.build.harness} {name} fails{when}: {failed.text}')
+    name = f' {failed.symbol}' if failed.symbol else ''
+    return at.hit(failed, f'the {at.build.harness} test{name} fails{when}: {failed.text}')
 
 
 def _failures(outcome: Ran) -> tuple[Diagnostic, ...]:
@@ -273,7 +274,7 @@ def _warnings(at: _At, outcome: Ran) -> Iterator[Hit]:
             severity=Severity.WARNING, named=False,
         )  # fmt: skip
     if (more := len(ordered) - SHOWN['warnings']) > 0:
-        message = f'and adds {more} more compiler warning{"s" * (more > 1)} to {at.tests}'
+        message = f'adds {more} more compiler warning{"s" * (more > 1)} to {at.tests}'
         yield at.hit(None, message, severity=Severity.WARNING)
 
 

@@ -634,15 +634,15 @@ def test_a_link_in_the_harness_is_the_kernels_file() -> None:
 
 def test_tests_and_sanitizers() -> None:
     fails, freed = TestsFailed(27, (MERGE,)), TestsFailed(None, (), (FREED,))
-    assert messages(OK, fails) == ['vma test merge fails: a == b is FALSE']
+    assert messages(OK, fails) == ['the vma test merge fails: a == b is FALSE']
     assert messages(OK, fails, fails, OK) == [
-        'vma test merge fails at 1/3 (passes again at 3/3): a == b is FALSE'
+        'the vma test merge fails at 1/3 (passes again at 3/3): a == b is FALSE'
     ]
     assert messages(OK, OK, freed) == ['AddressSanitizer: double-free in f() at 2/2']
     assert messages(OK, freed, OK) == ['AddressSanitizer: double-free in f() at 1/2 (gone at 2/2)']
     # What stopped before its end has not shown that the rest passes.
     assert messages(OK, fails, freed) == [
-        'vma test merge fails at 1/2: a == b is FALSE',
+        'the vma test merge fails at 1/2: a == b is FALSE',
         'AddressSanitizer: double-free in f() at 2/2',
     ]
     assert messages(freed, fails) == []
@@ -670,7 +670,7 @@ def test_a_crash_and_fewer_tests() -> None:
     assert messages(OK, crash, OK) == [
         (
             'the vma tests no longer pass at 1/2 (pass again at 2/2): '
-            'it ends with status 139 and without a summary'
+            'their run ends with status 139 and without a summary'
         )
     ]
     assert messages(OK, Passed(20)) == [

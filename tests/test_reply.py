@@ -65,7 +65,9 @@ def removed_line() -> Review:
 
 def in_the_message() -> Review:
     message = 'This does what has to be done,\nand calls vma_do_it_all() for it.\n\nMore of it.'
-    said = hit(4, 'vma_do_it_all() stands nowhere in the tree', path=None, side='message')
+    said = hit(
+        4, 'vma_do_it_all() is neither in the tree nor in this series', path=None, side='message'
+    )
     return reviewed([ONE], [finding(said, 'identifier-typo')], messages={1: message})
 
 

@@ -1,13 +1,16 @@
 """Every rule's own cases, generated."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from bot.model import Hit, Subject
+from bot.model import Hit, Review, Severity, Subject
+from bot.reply import VERB, Writer, sentence
 from bot.rule import Case, Rule, finding_of, subject_of
 from rules import ALL
+from tests.replying import HISTORY, LETTERHEAD, POLICY, mail, well_formed
 
 BAD = [(f'{rule.id}-bad-{n}', rule, case) for rule in ALL for n, case in enumerate(rule.bad, 1)]
 GOOD = [(f'{rule.id}-good-{n}', rule, case) for rule in ALL for n, case in enumerate(rule.good, 1)]
@@ -33,6 +36,41 @@ def test_bad(rule: Rule, case: Case) -> None:
         assert '\n' not in hit.message
         assert not hit.message.endswith('.')
         assert finding_of(rule, hit).fingerprint
+
+
+IDENTIFIER = re.compile(r'(?:struct |union |enum )?[A-Za-z_]\w*[_(\d]|[A-Z]|(?:struct|union|enum) ')
+
+
+@pytest.mark.parametrize(('rule', 'case'), [one[1:] for one in BAD], ids=[one[0] for one in BAD])
+def test_it_reads_as_a_mail(rule: Rule, case: Case) -> None:
+    """Sentences, each with a capital letter or a name before and a stop behind; 72 columns."""
+    subject = subject_of(case)
+    found = tuple(finding_of(rule, hit) for hit in rule.check(subject))
+    for one in found:
+        said = sentence(one.hit)
+        name = (one.hit.symbol or '').split(',')[0]
+        assert IDENTIFIER.match(said) or (name and said.startswith(name)), said
+        # A verb wants to be told who does it: reply.VERB knows it.
+        word = one.hit.message.split()[0]
+        assert VERB.match(one.hit.message) or not re.fullmatch(r'[a-z]+s|and', word), said
+        assert said[-1] in '.?'
+        assert '..' not in said.replace('...', '')
+        assert '  ' not in said
+    mails = tuple(
+        mail(f'{patch.n}@x', f'[PATCH] {patch.subject}') for patch in subject.series.patches
+    )
+    patches = tuple(replace(one, msgid=f'{one.n}@x') for one in subject.series.patches)
+    series = replace(subject.series, msgid='1@x', patches=patches)
+    review = Review(series, replace(subject.applied, series=series), found, thread=mails)
+    policy = replace(POLICY, severity=Severity.NOTE)
+    thread = {one.msgid: one for one in mails if one.msgid is not None}
+    replies = Writer(policy, LETTERHEAD, HISTORY, thread).compose(review)
+    assert replies
+    for reply in replies:
+        well_formed(reply)
+        for one in found:
+            if one.hit.n == reply.n and len(replies) > 1:
+                assert one.rule.encode() in reply.raw
 
 
 def nothing(_: Subject) -> Iterator[Hit]:

@@ -325,32 +325,43 @@ def test_what_is_old_and_done_is_pruned(store: Store, clock: Clock) -> None:
     assert shown(store) == [('mm: b', 'pending')]
 
 
-def test_a_database_of_the_first_revision_comes_up_to_date(url: str, clock: Clock) -> None:
+@pytest.mark.parametrize('first', ['0001', '0002'])
+def test_an_older_database_comes_up_to_date(url: str, clock: Clock, first: str) -> None:
+    """All of it is kept; what was judged or posted by then is never mailed about."""
     engine = opened(url, migrate=False)
-    upgrade(engine, '0001')
+    upgrade(engine, first)
     report = {'findings': [{'n': 1, 'rule': 'r', 'severity': 'error', 'fingerprint': 'f',
                             'path': 'p', 'line': 3, 'message': 'm', 'more': 1}]}  # fmt: skip
+    finding = "(9, 7, 1, 'r', 'error', 'f', 'p', 3, 'm')"
+    statements = [
+        'INSERT INTO series (id, list, author, name, revision, "of", title, in_scope, state, why,'
+        f" since, first_seen, last_seen, posted) VALUES ({number}, 'l', 'a', 'n', {number}, 1,"
+        f" 't', true, '{state}', '', 1, 1, 1, 1)"
+        for number, state in ((7, 'reviewed'), (8, 'pending'))
+    ]
+    statements.append("INSERT INTO work VALUES (8, 0, 0, '', 0)")
+    statements.append("INSERT INTO reviews VALUES (7, 1, 1.0, 'findings', :report)")
+    statements += [f'INSERT INTO findings VALUES {finding}'] if first == '0002' else []
     with engine.begin() as db:
-        db.execute(
-            text(
-                'INSERT INTO series (id, list, author, name, revision, "of", title, in_scope, state,'  # noqa: E501
-                " why, since, first_seen, last_seen, posted) VALUES (7, 'l', 'a', 'n', 1, 1, 't',"
-                " true, 'reviewed', '', 1, 1, 1, 1)"
-            )
-        )
-        db.execute(
-            text("INSERT INTO reviews VALUES (7, 1, 1.0, 'findings', :report)"),
-            {'report': json.dumps(report)},
-        )
+        for one in statements:
+            given = {'report': json.dumps(report)} if ':report' in one else {}
+            db.execute(text(one), given)
     engine.dispose()
     engine = opened(url)
     assert version(engine) == ('0003', '0003')
     store = Store(engine, clock)
-    assert only(store).series == 7
+    assert [(row.series, row.state) for row in store.rows()] == [(8, 'pending'), (7, 'reviewed')]
     assert json.loads(store.report(7) or '') == report
     with engine.begin() as db:
         rows = db.execute(text('SELECT series, n, rule, line FROM findings')).all()
+        maintainers = db.execute(text('SELECT maintainers FROM reviews')).scalars().all()
     assert [tuple(row) for row in rows] == [(7, 1, 'r', 3)]
+    assert maintainers == ['[]']
+    assert store.decision(7) == ('silent', '')
+    assert store.outbox.rows() == []
+    assert store.due() == [8]
+    history = store.outbox.history(8)
+    assert 0 < history.posted < history.started
     store.close()
 
 

@@ -24,6 +24,7 @@ from bot.config import load
 from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
 from bot.gate import Gate
 from bot.harness import Builder, Workshop, compare
+from bot.mail import unfit
 from bot.model import (
     CouldNotRun,
     Review,
@@ -299,7 +300,7 @@ def of_outbox(command: Callable[..., int]) -> Callable[..., int]:
 @click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
 def list_mails(every: bool, config: Path | None) -> int:
     """List the mails that wait: id, state, and why."""
-    width = Console().width if sys.stdout.isatty() else 200
+    width = Console().width if sys.stdout.isatty() else 1000
     with services.store_of(load(config)) as store:
         mails = store.outbox.rows(() if every else WAITING)
     print(outbox_output.listing(mails, width), end='')
@@ -322,14 +323,23 @@ def edit(ids: tuple[int, ...], config: Path | None) -> int:
     """Edit what held mails say, in $EDITOR; their headers stay."""
     with services.store_of(load(config)) as store:
         for mail in _mails(store, ids):
-            head, _, body = mail.raw.partition(b'\n\n')
-            text = click.edit(body.decode('utf-8', 'replace'), extension='.eml')
-            if text is None or not text.strip():
-                print(f'mail {mail.id}: as it was')
-            elif store.outbox.edit(mail.id, head + b'\n\n' + text.encode()):
-                print(f'mail {mail.id}: changed')
-            else:
+            if mail.state != 'held':
                 raise UsageError(f'mail {mail.id} is {mail.state}: only a held one can be edited')
+            head, _, body = mail.raw.partition(b'\n\n')
+            before = body.decode('utf-8', 'replace')
+            try:
+                text = click.edit(before, extension='.eml')
+            except click.ClickException as error:
+                raise UsageError(f'mail {mail.id}: as it was: {error.message}') from error
+            if text is None or text == before or not text.strip():
+                print(f'mail {mail.id}: as it was')
+                continue
+            raw = head + b'\n\n' + text.rstrip('\n').encode('utf-8', 'replace') + b'\n'
+            if reason := unfit(raw, head.count(b'\n') + 2):
+                raise UsageError(f'mail {mail.id}: as it was: {reason}')
+            if not store.outbox.edit(mail.id, raw):
+                raise UsageError(f'mail {mail.id}: as it was: it is no longer held')
+            print(f'mail {mail.id}: changed')
     return CLEAN
 
 

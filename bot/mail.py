@@ -91,13 +91,18 @@ class Mailer:
             return _content(connection, _dotted(text), refused)
 
 
-def unfit(raw: bytes) -> str | None:
-    """Say why SMTP can't carry a mail as it is; None where it can."""
-    for n, line in enumerate(raw.replace(b'\r\n', b'\n').split(b'\n'), 1):
+def unfit(raw: bytes, head: int = 0) -> str | None:
+    """
+    Say why SMTP can't carry a mail as it is; None where it can.
+
+    `head` lines are not counted in what it says, for one who sees the body alone.
+    """
+    of = 'it' if head else 'the mail'
+    for n, line in enumerate(raw.replace(b'\r\n', b'\n').split(b'\n'), 1 - head):
         if b'\r' in line or b'\0' in line:
-            return f'line {n} of the mail has a carriage return or a NUL: encode its body'
+            return f'line {n} of {of} has a carriage return or a NUL: encode its body'
         if len(line) > LONGEST:
-            return f'line {n} of the mail has more than {LONGEST} bytes: encode its body'
+            return f'line {n} of {of} has more than {LONGEST} bytes: encode its body'
     return None
 
 

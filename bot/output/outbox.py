@@ -1,6 +1,7 @@
 """What `bot outbox` shows: a table of mails, and one of them whole. Pure."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from email.utils import formatdate
 
@@ -11,12 +12,16 @@ from bot.outgoing import Outgoing
 from bot.plain import one_line, plain
 
 COLUMNS = ('id', 'state', 'since', 'to', 'subject', 'why')
+NARROW = 120
+"""Columns of a terminal that the table wants; in fewer, each mail has some lines of its own."""
 
 
 def listing(mails: Sequence[Outgoing], width: int) -> str:
     """Return the mails as a table, or a line that says there are none."""
     if not mails:
         return 'no mails\n'
+    if width < NARROW:
+        return ''.join(_lines(one, width) for one in mails)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in COLUMNS:
         table.add_column(column, no_wrap=column != 'why', overflow='ellipsis')
@@ -28,6 +33,16 @@ def listing(mails: Sequence[Outgoing], width: int) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=width, highlight=False, markup=False, emoji=False).print(table)
     return ''.join(f'{line.rstrip()}\n' for line in buffer.getvalue().splitlines())
+
+
+def _lines(mail: Outgoing, width: int) -> str:
+    first = f'{mail.id:<4}{mail.state:<9} {_time(mail.since)}  {one_line(mail.author, 60)}'
+    said = [one_line(mail.subject, 200), *textwrap.wrap(one_line(mail.why, 400), width - 4)]
+    return '\n'.join([_cut(first, width), *(_cut(f'    {line}', width) for line in said)]) + '\n'
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f'{line[: width - 1]}…'
 
 
 def whole(mail: Outgoing) -> str:

@@ -201,7 +201,7 @@ class Outbox:
             changes: dict[str, Any] = {'since': self._now, 'tries': tries}
             match delivery:
                 case Accepted(refused=refused):
-                    left = f', but not for {len(refused)} recipients' if refused else ''
+                    left = f', but not for {_counted(len(refused), "recipient")}' if refused else ''
                     changes |= {
                         'state': 'sent', 'why': f'the server took it{left}',
                         'refused': json.dumps(dict(refused)),
@@ -213,12 +213,15 @@ class Outbox:
                         'not_before': self._now + FIRST_WAIT,
                     }  # fmt: skip
                 case TryLater(reason=reason) if tries >= MOST_TRIES:
-                    changes |= {'state': 'failed', 'why': f'tried {tries} times: {reason}'}
+                    changes |= {
+                        'state': 'failed',
+                        'why': f'tried {_counted(tries, "time")}: {reason}',
+                    }
                 case TryLater(reason=reason):
                     later = self._now + FIRST_WAIT * 2 ** (tries - 1)
                     changes |= {
                         'state': 'ready', 'not_before': later,
-                        'why': f'tried {tries} times: {reason}',
+                        'why': f'tried {_counted(tries, "time")}: {reason}',
                     }  # fmt: skip
                 case Refused(reason=reason, refused=refused):
                     changes |= {
@@ -325,6 +328,10 @@ class Outbox:
                 row.state, row.why, row.since, row.not_before, row.tries, row.approved,
                 json.loads(row.refused),
             )  # fmt: skip
+
+
+def _counted(count: int, what: str) -> str:
+    return f'{count} {what}{"s" * (count != 1)}'
 
 
 def forget(db: Connection, series: Any) -> None:

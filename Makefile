@@ -19,7 +19,7 @@ help:
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
 	@echo 'make bench         speed, as ratios'
 	@echo 'make evaluate      what the rules find of planted mistakes, and say of harmless patches'
-	@echo 'make docs          docs/rules.md, from the rules'
+	@echo 'make docs          docs/rules.md from the rules, the mails in docs/replies.md'
 	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one)'
 
 $(READY): pyproject.toml constraints.txt .ci/packages
@@ -67,6 +67,7 @@ evaluate: $(READY)
 
 docs: $(READY)
 	@$(BOT) rules explain --markdown >docs/rules.md
+	@$(PYTEST) -q --write-goldens tests/test_docs.py
 
 torture: $(READY)
 	$(PY) -m tests.torture

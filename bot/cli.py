@@ -33,9 +33,11 @@ from bot.model import (
 from bot.outgoing import Outgoing
 from bot.output import gate as gate_output
 from bot.output import json as json_output
+from bot.output import ktap as ktap_output
 from bot.output import mbox as mbox_output
 from bot.output import outbox as outbox_output
 from bot.output import rules as rules_output
+from bot.output import sarif as sarif_output
 from bot.output import text as text_output
 from bot.plain import one_line
 from bot.progress import Progress
@@ -45,6 +47,9 @@ from bot.session import Choice, Session, all_rules, harnesses, trees
 from bot.store import Store
 from bot.tree import Quarantine, Source
 
+FORMATS = ('text', 'json', 'sarif', 'ktap', 'mbox')
+TOGETHER = ('sarif', 'ktap')
+"""Formats that hold several series in one document."""
 WAITING = ('held', 'ready', 'claimed', 'unsure', 'failed')
 CLEAN, FINDINGS, USAGE, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -64,6 +69,11 @@ class Options:
     sandbox: bool
     verbose: bool
     quiet: bool
+
+    @property
+    def threshold(self) -> Severity:
+        """The least severity that counts."""
+        return Severity[self.fail_on.upper()]
 
     def choice(self, revision: int | None = None) -> Choice:
         """What of it says how to judge."""
@@ -89,7 +99,7 @@ def shared(command: Callable[..., int]) -> Callable[..., int]:
             click.option('--rules', metavar='GLOB,…', help='Only these rules.'),
             click.option('--harness', metavar='NAME,…', help='Only these harnesses, or "none".'),
             click.option('--jobs', type=click.IntRange(1), help='Compilers at once.'),
-            click.option('--format', type=click.Choice(['text', 'json', 'mbox']), default='text'),
+            click.option('--format', type=click.Choice(FORMATS), default='text'),
             click.option('--fail-on', type=levels, default='warning', show_default=True),
             click.option('--no-sandbox', 'sandbox', flag_value=False, default=True,
                          help='Build without a cage: for code that you trust.'),
@@ -120,18 +130,25 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     config = load(options.config)
     session = Session(options.choice(revision), config, quiet=options.quiet)
     worst = CLEAN
+    together = []
     for number, one in enumerate(series):
         with contextlib.ExitStack() as stack:
             stack.callback(session.progress.done)
             found = session.judge(one, stack)
             session.progress.done()
-            if found.series is None and options.format != 'json':
+            if options.format in TOGETHER:
+                together.append(found)
+            elif found.series is None and options.format != 'json':
                 _fail(found.failures[0].error, NOT_CHECKED)
             elif options.format == 'mbox':
                 sys.stdout.buffer.write(mbox_output.render(session.mails(found)))
             else:
                 _print(found, options, first=number == 0)
-            worst = max(worst, _exit_code(found, Severity[options.fail_on.upper()]))
+            worst = max(worst, _exit_code(found, options.threshold))
+    if options.format == 'sarif':
+        print(sarif_output.render(together, session.rules, config.letterhead.documentation))
+    elif options.format == 'ktap':
+        print(ktap_output.render(together, options.threshold), end='')
     return worst
 
 

@@ -21,6 +21,9 @@ from bot.plain import one_line
 LINE = re.compile(r'^\s*vma-bot:\s*ignore\b(?P<what>.*)$', re.M | re.I)
 WHAT = re.compile(r'\s+(?P<rule>[a-z0-9-]+)(?:\s+(?P<symbol>[^\s]+))?\s+--\s+(?P<reason>\S.*)')
 
+CONFIGURED = ' (configured)'
+"""Ends a reason that the configuration gives, not the series."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -77,7 +80,7 @@ def _reasons(
             yield one.reason
     for one in ignores:
         if _covers(one, finding):
-            yield f'{one.reason} (configured)'
+            yield one.reason + CONFIGURED
 
 
 def _covers(one: Ignore, finding: Finding) -> bool:

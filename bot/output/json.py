@@ -12,7 +12,6 @@ from bot.model import (
     Diagnostic,
     DoesNotApply,
     Evidence,
-    Failure,
     Finding,
     Incomplete,
     Passed,
@@ -20,6 +19,7 @@ from bot.model import (
     Series,
     TestsFailed,
 )
+from bot.output.wording import failures_of
 from bot.plain import one_line, plain
 
 SCHEMA = 1
@@ -54,16 +54,6 @@ def as_object(review: Review) -> dict[str, Any]:
         ],
         'verdict': review.verdict,
     }
-
-
-def failures_of(review: Review) -> list[Failure]:
-    """Return why the series could not be judged: its own state first, then our failures."""
-    found: list[Failure] = []
-    if isinstance(review.series, Incomplete):
-        found.append(Failure('series', review.series.reason))
-    if isinstance(review.applied, DoesNotApply):
-        found.append(Failure('apply', review.applied.reason, review.applied.n))
-    return [*found, *review.failures]
 
 
 def _series(series: Series | Incomplete | None) -> dict[str, Any] | None:

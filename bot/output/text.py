@@ -1,7 +1,6 @@
 """`--format text`: a report that a person reads in a terminal."""
 
 import io
-from collections.abc import Iterable
 
 from rich.console import Console
 from rich.padding import Padding
@@ -24,6 +23,7 @@ from bot.model import (
     Suppressed,
     TestsFailed,
 )
+from bot.output.wording import outcome, sentence
 from bot.plain import one_line, plain
 from bot.series import trailers_of
 
@@ -170,9 +170,7 @@ class _Report:
     def _finding(self, finding: Finding) -> None:
         text = Text()
         text.append(finding.severity.label, STYLES[finding.severity])
-        text.append(f': {plain(finding.hit.message)}')
-        if finding.hit.advice:
-            text.append(f'. {plain(finding.hit.advice)}')
+        text.append(f': {sentence(finding.hit)}')
         text.append(f'  [{finding.rule}]', 'dim')
         self.console.print(Padding(text, (0, 0, 0, 4)))
         shown = finding.hit.evidence
@@ -271,17 +269,13 @@ class _Report:
 def outcome_of(build: Build) -> Text:
     """Return how a build went, in a few words."""
     match build.outcome:
-        case Passed(run=run):
-            return Text(f'{run} tests passed' if run is not None else 'passed', 'green')
-        case TestsFailed(run=run, failed=failed, reason=reason):
-            names = ', '.join(_names(one.symbol or '?' for one in failed))
-            return Text(
-                f'{len(failed)} of {run} tests failed: {names}' if failed and run else reason, 'red'
-            )
-        case BuildFailed():
-            return Text('does not build', 'red')
-        case CouldNotRun(reason=reason):
-            return Text(f'could not run: {reason}', 'yellow')
+        case Passed():
+            style = 'green'
+        case TestsFailed() | BuildFailed():
+            style = 'red'
+        case CouldNotRun():
+            style = 'yellow'
+    return Text(outcome(build), style)
 
 
 def _numbers(numbers: list[int]) -> str:
@@ -293,8 +287,3 @@ def _numbers(numbers: list[int]) -> str:
         else:
             runs.append([n])
     return ', '.join(str(run[0]) if len(run) == 1 else f'{run[0]}-{run[-1]}' for run in runs)
-
-
-def _names(names: Iterable[str]) -> list[str]:
-    listed = [one_line(name, 60) for name in names]
-    return listed if len(listed) <= 4 else [*listed[:4], '…']

@@ -1,0 +1,76 @@
+"""What the formats say of a finding in the same words: the sentence, the patch, the failures."""
+
+from bot.model import (
+    Build,
+    BuildFailed,
+    CouldNotRun,
+    DoesNotApply,
+    Failure,
+    Finding,
+    Hit,
+    Incomplete,
+    Passed,
+    Review,
+    TestsFailed,
+)
+from bot.plain import one_line, plain
+
+
+def sentence(hit: Hit) -> str:
+    """Return the fact, and the advice where there is one."""
+    said = plain(hit.message)
+    return f'{said}. {plain(hit.advice)}' if hit.advice else said
+
+
+def patch_name(review: Review, n: int) -> str:
+    """Return `3/6 the subject`; for 0 the name of the series."""
+    series = review.series
+    patches = series.patches if series is not None else ()
+    patch = next((patch for patch in patches if patch.n == n), None)
+    if patch is not None:
+        return f'{patch.n}/{patch.of} {one_line(patch.subject)}'
+    of = patches[0].of if patches else 0
+    return f'0/{of} {one_line((series.subject if series is not None else None) or "the series")}'
+
+
+def place(finding: Finding) -> str:
+    """Return where a finding is, as compilers and checkpatch say it; '' where it is nowhere."""
+    hit = finding.hit
+    if hit.side == 'message':
+        where = 'commit message' if hit.n else 'cover letter'
+        return f'{where}, line {hit.line}' if hit.line is not None else where
+    if hit.path is None:
+        return ''
+    removed = ' (removed line)' if hit.side == 'old' and hit.line is not None else ''
+    path = one_line(hit.path)
+    return f'{path}:{hit.line}{removed}' if hit.line is not None else path
+
+
+def outcome(build: Build) -> str:
+    """Return in a few words what a build came to."""
+    match build.outcome:
+        case Passed(run=run):
+            return f'{run} tests passed' if run is not None else 'passed'
+        case TestsFailed(run=run, failed=failed, reason=reason):
+            names = [one_line(one.symbol or '?', 60) for one in failed]
+            listed = ', '.join([*names[:4], '…'] if len(names) > 4 else names)
+            return f'{len(failed)} of {run} tests failed: {listed}' if failed and run else reason
+        case BuildFailed():
+            return 'does not build'
+        case CouldNotRun(reason=reason):
+            return f'could not run: {reason}'
+
+
+def failures_of(review: Review) -> list[Failure]:
+    """Return why the series could not be judged: its own state first, then our failures."""
+    found: list[Failure] = []
+    if isinstance(review.series, Incomplete):
+        found.append(Failure('series', review.series.reason))
+    if isinstance(review.applied, DoesNotApply):
+        found.append(Failure('apply', review.applied.reason, review.applied.n))
+    return [*found, *review.failures]
+
+
+def not_run(review: Review) -> list[Build]:
+    """Return the builds that our side could not do."""
+    return [build for build in review.builds if isinstance(build.outcome, CouldNotRun)]

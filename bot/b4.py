@@ -9,6 +9,7 @@ judged from what came out, not from its exit status; and what is applied later
 are the bytes of the thread's own mails, not b4's re-encoded ones.
 """
 
+import json
 import os
 import re
 import resource
@@ -121,6 +122,21 @@ class B4:
             why = critical[-1] if critical else f'exit status {child.returncode}'
             return Incomplete(one_line(f'b4 refuses this thread: {why.removeprefix("WARNING: ")}'))
         return out, said
+
+
+def thread_blob(tracking: Path) -> str | None:
+    """
+    Return the id of the blob in which `b4 review` keeps a series' thread.
+
+    `tracking` is the file that it names to a check. None where it says nothing of the kind.
+    """
+    try:
+        read = json.loads(tracking.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    series = read.get('series') if isinstance(read, dict) else None
+    blob = series.get('thread-blob') if isinstance(series, dict) else None
+    return blob if isinstance(blob, str) and re.fullmatch(r'[0-9a-f]{40,64}', blob) else None
 
 
 def mbox(mails: Iterable[Mail]) -> bytes:

@@ -18,9 +18,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bot import __version__
+from bot import __version__, mailbox
 from bot import service as services
-from bot.config import load
+from bot.config import Config, load
 from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
 from bot.gate import Gate
 from bot.harness import Builder, Workshop, compare
@@ -31,6 +31,7 @@ from bot.model import (
     Severity,
 )
 from bot.outgoing import Outgoing
+from bot.output import b4 as b4_output
 from bot.output import gate as gate_output
 from bot.output import json as json_output
 from bot.output import ktap as ktap_output
@@ -47,7 +48,9 @@ from bot.session import Choice, Session, all_rules, harnesses, trees
 from bot.store import Store
 from bot.tree import Quarantine, Source
 
-FORMATS = ('text', 'json', 'sarif', 'ktap', 'mbox')
+FORMATS = ('text', 'json', 'sarif', 'ktap', 'mbox', 'b4', 'b4-am')
+FOR_B4 = ('b4', 'b4-am')
+"""Formats for a check that b4 hands one mail."""
 TOGETHER = ('sarif', 'ktap')
 """Formats that hold several series in one document."""
 WAITING = ('held', 'ready', 'claimed', 'unsure', 'failed')
@@ -128,6 +131,8 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     """
     options = _options(given)
     config = load(options.config)
+    if options.format in FOR_B4:
+        return _for_b4(series, options, config)
     session = Session(options.choice(revision), config, quiet=options.quiet)
     worst = CLEAN
     together = []
@@ -146,9 +151,10 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
                 _print(found, options, first=number == 0)
             worst = max(worst, _exit_code(found, options.threshold))
     if options.format == 'sarif':
-        print(sarif_output.render(together, session.rules, config.letterhead.documentation))
+        documentation = config.letterhead.documentation
+        _write(sarif_output.render(together, session.rules, documentation) + '\n')
     elif options.format == 'ktap':
-        print(ktap_output.render(together, options.threshold), end='')
+        _write(ktap_output.render(together, options.threshold))
     return worst
 
 
@@ -477,6 +483,31 @@ def doctor(
                 could = not isinstance(found.full, CouldNotRun)
                 worst = max(worst, (CLEAN if found.same else FINDINGS) if could else NOT_CHECKED)
     return worst
+
+
+def _for_b4(series: tuple[str, ...], options: Options, config: Config) -> int:
+    """
+    Judge the mail on standard input; the result is what is printed, the exit code says nothing.
+
+    b4 takes what is on stderr, and a code without any output, for a failure.
+    """
+    if series != ('-',):
+        raise UsageError(f'--format {options.format} judges the mail that b4 hands it: name -')
+    session = Session(options.choice(), config, quiet=True)
+    named = os.environ.get('B4_TRACKING_FILE')
+    with contextlib.ExitStack() as stack:
+        raw = mailbox.standard_input()
+        found, part = session.judge_handed(raw, Path(named) if named else None, stack)
+        if options.format == 'b4':
+            _write(b4_output.render(found, part, config.letterhead.documentation) + '\n')
+        else:
+            _write(b4_output.lines(found, part, options.threshold))
+    return CLEAN
+
+
+def _write(text: str) -> None:
+    """Write what programs read: UTF-8, whatever the locale."""
+    sys.stdout.buffer.write(text.encode())
 
 
 def _print(found: Review, options: Options, *, first: bool) -> None:

@@ -25,7 +25,7 @@ def read(source: str) -> list[Mail]:
     format-patch numbers them.
     """
     if source == '-':
-        return _mails(sys.stdin.buffer.read(LARGEST + 1), 'standard input')
+        return _mails(standard_input(), 'standard input')
     path = Path(source)
     try:
         if not path.is_dir():
@@ -38,6 +38,11 @@ def read(source: str) -> list[Mail]:
         raise MailboxError(f'{source}: no such file or folder') from error
     except OSError as error:
         raise MailboxError(f'{source}: {error.strerror}') from error
+
+
+def standard_input() -> bytes:
+    """Return what is on standard input, a byte more than `LARGEST` at most."""
+    return sys.stdin.buffer.read(LARGEST + 1)
 
 
 def _files(folder: Path) -> list[Path]:

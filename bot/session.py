@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pygit2
 
-from bot import bases
+from bot import bases, handed
 from bot.attest import Attester
-from bot.b4 import B4
+from bot.b4 import B4, thread_blob
 from bot.config import Config
-from bot.errors import BotError, ConfigError, SandboxError, UsageError
+from bot.errors import BotError, ConfigError, SandboxError, TreeError, UsageError
 from bot.harness import Workshop
 from bot.lookup import Lookup, Stored
 from bot.lore import Archive
@@ -28,17 +28,19 @@ from bot.model import (
     Failure,
     Harness,
     Incomplete,
+    Mail,
     Review,
     Tree,
 )
 from bot.outgoing import History, Reply
+from bot.output.b4 import Part
 from bot.progress import Progress
 from bot.respond import Response, preview, respond
 from bot.review import review
 from bot.reviewers import people
 from bot.rule import FIXES, Rule
 from bot.sandbox import Cage
-from bot.series import parse_mail, trailers_of
+from bot.series import parse_mail, split, trailers_of
 from bot.sources import Finder, Found
 from bot.store import Taken
 from bot.tree import Quarantine, subjects, whole
@@ -98,6 +100,39 @@ class Session:
             raise
         except BotError as error:
             return Review(None, failures=(Failure('input', str(error)),))
+
+    def judge_handed(
+        self, raw: bytes, tracking: Path | None, stack: contextlib.ExitStack
+    ) -> tuple[Review, Part]:
+        """
+        Review the series that one mail is of, as b4 hands it to a check.
+
+        `tracking` is the file that `b4 review` names. What is borrowed lives as long as `stack`.
+        """
+        try:
+            mail = handed.read(raw)
+            part = handed.find(mail, self._kept(tracking), self.archive, self.b4)
+            found = Found(part.series, part.thread)
+            asked = Part(part.n, part.posted, part.alone)
+            return self._found(found, self._places(stack), None, self.archive), asked
+        except (ConfigError, UsageError):
+            raise
+        except BotError as error:
+            return Review(None, failures=(Failure('input', str(error)),)), Part(0, 0)
+
+    def _kept(self, tracking: Path | None) -> tuple[Mail, ...]:
+        """Return the thread that `b4 review` keeps in the repository that it runs in."""
+        blob = thread_blob(tracking) if tracking is not None else None
+        if blob is None or pygit2.discover_repository(str(Path.cwd())) is None:
+            return ()
+        try:
+            with Quarantine(Path.cwd()) as quarantine:
+                data = quarantine.blob(blob)
+        except TreeError:
+            return ()
+        if data is None or len(data) > self.config.lore.largest:
+            return ()
+        return tuple(parse_mail(raw) for raw in split(data))
 
     def judge_mails(self, taken: Taken, history: History) -> tuple[Review, Response]:
         """

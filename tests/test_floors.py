@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     5: ('cli', '__main__', 'daemon', 'pool', 'session', 'progress', 'service', 'sender', 'gate'),
     4: ('review',),
-    3: ('harness', 'bases', 'sources', 'reviewers'),
+    3: ('harness', 'bases', 'sources', 'handed', 'reviewers'),
     2: (
         'config',
         'lore',

@@ -123,7 +123,7 @@ class _Run:
         return {
             'verdict': self.review.verdict,
             'series': _text(patch_name(self.review, 0)) if series is not None else None,
-            'msgid': series.msgid if series is not None else None,
+            'msgid': plain(series.msgid) if series is not None and series.msgid else None,
             'base': applied.base.commit if applied is not None else None,
         }
 
@@ -250,7 +250,7 @@ def _moved(diff: FileDiff, line: int) -> int:
 
 
 def _physical(path: str, line: int) -> dict[str, Any]:
-    uri = quote(path, safe='/')
+    uri = quote(path, safe='/', errors='surrogateescape')
     return {
         'physicalLocation': {
             'artifactLocation': {'uri': uri, 'uriBaseId': 'SRCROOT'},

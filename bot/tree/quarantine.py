@@ -90,6 +90,14 @@ class Quarantine:
             ground = self._ground = self._ground or tree
         return GitSnapshot(self._objects, tree, ground, self._lexicon)
 
+    def blob(self, name: str) -> bytes | None:
+        """Return the bytes of a blob by its id, None where there is none."""
+        try:
+            found = self.repo.get(name)
+        except ValueError:
+            return None
+        return found.data if isinstance(found, pygit2.Blob) else None
+
     def apply(
         self, series: Series, base: Base, on_top: Sequence[Patch] = ()
     ) -> AppliedSeries | DoesNotApply:

@@ -19,7 +19,18 @@ import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bot.errors import ConfigError, ReplyError
-from bot.model import ChildLimits, Harness, Ignore, Limits, Lore, Parser, Scope, Severity, Tree
+from bot.model import (
+    ChildLimits,
+    Harness,
+    Ignore,
+    Limits,
+    Lore,
+    Parser,
+    Patchwork,
+    Scope,
+    Severity,
+    Tree,
+)
 from bot.outgoing import Letterhead, ListPolicy, Mode, Policy, Smtp
 from bot.reply import TEMPLATES, check_templates
 
@@ -97,6 +108,7 @@ class Config:
     gate_reviews: int
     gate_closed: bool
     gate_most: int
+    patchwork: Patchwork | None
 
 
 def load(named: Path | None = None) -> Config:
@@ -281,6 +293,16 @@ class _Smtp(_Table):
     envelope: str = ''
 
 
+class _Patchwork(_Table):
+    url: str = Field(pattern=r'^https?://[^\s/]')
+    project: str = Field(min_length=1)
+    token_file: str = Field(min_length=1)
+    user: str = ''
+    context: str = Field(default=Patchwork.context, pattern=r'^[-a-zA-Z0-9_]{1,255}$')
+    target_url: str = Field(default='', pattern=r'^$|^https?://[^\s/]')
+    timeout: Duration = Patchwork.timeout
+
+
 class _Work(_Table):
     processes: int | None = Field(default=None, ge=1)
     patience: Duration = 86400.0
@@ -307,6 +329,7 @@ class _File(_Table):
     smtp: _Smtp | None = None
     work: _Work = _Work()
     gate: _Gate = _Gate()
+    patchwork: _Patchwork | None = None
 
 
 def _made(file: _File, path: Path | None) -> Config:
@@ -362,6 +385,7 @@ def _made(file: _File, path: Path | None) -> Config:
         file.gate.reviews,
         file.gate.on_error == 'closed',
         file.gate.most,
+        Patchwork(**file.patchwork.model_dump()) if file.patchwork is not None else None,
     )
 
 

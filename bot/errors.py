@@ -69,3 +69,7 @@ class MailError(BotError):
 
 class ReplyError(BotError):
     """A mail can't be composed: an operator's template does not work."""
+
+
+class PatchworkError(BotError):
+    """Patchwork does not take a check, or does not have the patch (exit 3)."""

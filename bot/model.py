@@ -503,6 +503,38 @@ class Lore:
 
 
 @dataclass(frozen=True)
+class Patchwork:
+    """
+    Where checks are posted: a server's address, a project's link name.
+
+    `token_file` keeps the API token of an account that may add checks, `user`
+    is that account's name ('' : any account's checks of `context` count as
+    ours). `target_url` is what a check links to, with `{msgid}` for the
+    patch's message-id, '' for no link. `timeout` is for each answer, seconds.
+    """
+
+    url: str
+    project: str
+    token_file: str
+    user: str = ''
+    context: str = 'vma-review-bot'
+    target_url: str = ''
+    timeout: float = 30.0
+
+
+CheckState = Literal['success', 'warning', 'fail', 'pending']
+
+
+@dataclass(frozen=True)
+class PatchCheck:
+    """What Patchwork is told of one patch."""
+
+    msgid: str
+    state: CheckState
+    description: str
+
+
+@dataclass(frozen=True)
 class Scope:
     """
     Which series are judged: globs of the paths that a patch touches, words in its added and

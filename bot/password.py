@@ -28,7 +28,7 @@ def password(smtp: Smtp) -> str:
     if smtp.password:
         found, where = smtp.password, 'sendemail.smtppass'
     elif smtp.password_file:
-        found, where = _file(smtp.password_file), smtp.password_file
+        found, where = secret(smtp.password_file), smtp.password_file
     elif smtp.password_command:
         found, where = _command(smtp.password_command), 'what password_command prints'
     elif smtp.git_credentials:
@@ -42,7 +42,8 @@ def password(smtp: Smtp) -> str:
     return found
 
 
-def _file(name: str) -> str:
+def secret(name: str, what: str = 'password') -> str:
+    """Read what a file keeps. Raises MailError: it can not be read, or others may read it."""
     try:
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -52,7 +53,7 @@ def _file(name: str) -> str:
         if not stat.S_ISREG(mode):
             raise MailError(f'{name}: not a file')
         if mode & stat.S_IRWXO:
-            raise MailError(f'{name}: others may read the password: chmod 600 {name}')
+            raise MailError(f'{name}: others may read the {what}: chmod 600 {name}')
         return os.read(file, LARGEST).decode('utf-8', 'replace').rstrip('\r\n')
     except OSError as error:
         raise MailError(f'{name}: {error.strerror}') from error

@@ -8,9 +8,10 @@ import tomli
 
 from bot.config import VMA, Config, load
 from bot.errors import ConfigError
-from bot.model import Severity
+from bot.model import Patchwork, Severity
 from bot.outgoing import ListPolicy, Smtp
 
+PATCHWORK = '[patchwork]\nurl = "https://x"\nproject = "x"\ntoken_file = "x"\n'
 SAMPLE = Path(__file__).parent.parent / 'config.toml'
 
 
@@ -36,6 +37,7 @@ def test_the_shipped_file_is_the_defaults() -> None:
     assert config.letterhead == defaults.letterhead
     assert (config.smtp, config.grace) == (defaults.smtp, defaults.grace)
     assert (config.processes, config.patience) == (defaults.processes, defaults.patience)
+    assert config.patchwork is defaults.patchwork is None
 
 
 def test_the_shipped_file_with_every_key_uncommented_is_valid(tmp_path: Path) -> None:
@@ -54,6 +56,9 @@ def test_the_shipped_file_with_every_key_uncommented_is_valid(tmp_path: Path) ->
 
     assert config.smtp == Smtp(
         'mail.example.org', 587, 'tls', 'vma-bot', '/etc/vma-review-bot/password'
+    )
+    assert config.patchwork == Patchwork(
+        'https://patchwork.example.org', 'linux-mm', '/etc/vma-review-bot/patchwork-token'
     )
     assert config.mail.by_list == (
         ListPolicy('linux-mm@kvack.org', 'hold', Severity.ERROR, 21600.0, 5),
@@ -107,6 +112,9 @@ def test_a_table_of_a_known_harness_changes_only_its_keys(tmp_path: Path) -> Non
         ('[sandbox]\nprocesses = "many"\n', '"sandbox.processes": input should be a valid integer'),
         ('[sandbox]\nprocesses = 1\n', '"sandbox.processes": input should be greater than'),
         ('[rules]\ndisable = "x"\n', '"rules.disable": input should be a valid list'),
+        ('[patchwork]\nurl = "https://x"\n', '"patchwork.project": field required'),
+        (PATCHWORK + 'context = "a b"\n', '"patchwork.context": string should match pattern'),
+        (PATCHWORK.replace('https:', 'file:'), '"patchwork.url": string should match pattern'),
         ('[[tree]]\nname = "x"\n', '"tree[0].path": field required'),
         ('[[harness]]\nname = "x"\n', '[[harness]] "x" needs the key "dir"'),
     ],

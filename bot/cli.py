@@ -43,6 +43,7 @@ from bot.output import text as text_output
 from bot.plain import one_line
 from bot.progress import Progress
 from bot.pushes import HOOKS, Hook
+from bot.rule import Rule
 from bot.sandbox import Cage
 from bot.session import Choice, Session, all_rules, harnesses, trees
 from bot.store import Store
@@ -53,6 +54,7 @@ FOR_B4 = ('b4', 'b4-am')
 """Formats for a check that b4 hands one mail."""
 TOGETHER = ('sarif', 'ktap')
 """Formats that hold several series in one document."""
+OF_MAILS = ('mbox', *FOR_B4)
 WAITING = ('held', 'ready', 'claimed', 'unsure', 'failed')
 CLEAN, FINDINGS, USAGE, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -150,11 +152,8 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
             else:
                 _print(found, options, first=number == 0)
             worst = max(worst, _exit_code(found, options.threshold))
-    if options.format == 'sarif':
-        documentation = config.letterhead.documentation
-        _write(sarif_output.render(together, session.rules, documentation) + '\n')
-    elif options.format == 'ktap':
-        _write(ktap_output.render(together, options.threshold))
+    if options.format in TOGETHER:
+        _write(_together(together, session.rules, options, config))
     return worst
 
 
@@ -181,12 +180,16 @@ def gate(words: tuple[str, ...], hook: Hook | None, on_error: str | None, **give
     config = load(options.config)
     if hook is None and len(words) > 1:
         raise UsageError('bot gate judges one range: A..B')
+    if options.format in OF_MAILS:
+        raise UsageError(f'--format {options.format} is for mails: bot gate judges commits')
     closed = config.gate_closed if on_error is None else on_error == 'closed'
     keeper = Gate(options.choice(), config, quiet=options.quiet)
     first = True
 
     def show(name: str, found: Review) -> None:
         nonlocal first
+        if options.format in TOGETHER:
+            return
         if options.format == 'text' and found.series is None:
             print(f'{name}: {found.failures[0].error}')
         else:
@@ -203,7 +206,10 @@ def gate(words: tuple[str, ...], hook: Hook | None, on_error: str | None, **give
         else keeper.pushed(hook, words, sys.stdin.read() if hook != 'update' else '')
     )
     reviews = keeper.judge(wanted, show)
-    fail_on = Severity[options.fail_on.upper()]
+    fail_on = options.threshold
+    if options.format in TOGETHER:
+        every = [rule for rule in all_rules(config) if rule.id not in config.disabled]
+        _write(_together(reviews, every, options, config))
     if options.format == 'text' and reviews:
         print(gate_output.verdict(reviews, fail_on, opened=not closed))
     codes = [_exit_code(one, fail_on) for one in reviews]
@@ -503,6 +509,15 @@ def _for_b4(series: tuple[str, ...], options: Options, config: Config) -> int:
         else:
             _write(b4_output.lines(found, part, options.threshold))
     return CLEAN
+
+
+def _together(
+    reviews: Sequence[Review], rules: Sequence[Rule], options: Options, config: Config
+) -> str:
+    """Return the one document of all reviews."""
+    if options.format == 'sarif':
+        return sarif_output.render(reviews, rules, config.letterhead.documentation) + '\n'
+    return ktap_output.render(reviews, options.threshold)
 
 
 def _write(text: str) -> None:

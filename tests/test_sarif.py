@@ -236,6 +236,23 @@ def test_several_series_are_runs_of_one_log(bot: Bot, sample: Demo, tmp_path: Pa
     assert bad['results'] == []
 
 
+def test_of_the_gate(bot: Bot, own_sample: Demo) -> None:
+    repo = own_sample.repo
+    base = repo.git('rev-parse', 'HEAD').decode().strip()
+    made = repo.commit(repo.write({'mm/new.c': b'int x;\n'}, base=base), 'mm: x\n', base, 'topic')
+    words = ('gate', '-q', '--harness', 'none', '--tree', own_sample.tree, f'{base}..{made}')
+    result = bot(*words, '--format', 'sarif')
+    (run,) = valid(result.out)['runs']
+    assert result.code == 1
+    (found,) = [one for one in run['results'] if one['ruleId'] == 'signoff-chain']
+    assert at(found) == ('mm/new.c', 1)
+    assert run['tool']['driver']['rules'][found['ruleIndex']]['id'] == 'signoff-chain'
+    assert bot(*words, '--format', 'ktap').out.splitlines()[-1] == 'not ok 2 1/1 mm: x'
+    refused = bot(*words, '--format', 'b4')
+    assert (refused.code, refused.out) == (2, '')
+    assert refused.err == 'bot: --format b4 is for mails: bot gate judges commits\n'
+
+
 def test_a_strangers_text_and_paths_are_harmless() -> None:
     path = 'mm/a b:c#d%é\u202e.c'
     case = Case(

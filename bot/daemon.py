@@ -258,11 +258,16 @@ def our_fault(review: Review) -> str | None:
 
 @dataclass(frozen=True)
 class Crew:
-    """Has all that is due judged by a pool of processes."""
+    """
+    Has all that is due judged by a pool of processes.
+
+    `alive` is called whenever one has come to an end.
+    """
 
     store: Store
     pool: Pool
     say: Say
+    alive: Callable[[], None] = lambda: None
 
     def one(self, series: int) -> bool:
         """Have a series judged; False where it was not wanted. Raises `StoreError`."""
@@ -292,6 +297,7 @@ class Crew:
                     going[self.pool.submit(series)] = series
                 if not going:
                     return count
+                self.alive()
                 for done in futures.wait(going, return_when=FIRST_COMPLETED).done:
                     count += self._ended(going.pop(done), done)
         except StoreError:

@@ -15,6 +15,7 @@ import procrastinate
 from procrastinate import exceptions, jobs
 from sqlalchemy.engine import make_url
 
+from bot import notify
 from bot.errors import StoreError
 
 QUEUE = 'reviews'
@@ -49,10 +50,21 @@ async def _work(url: str, judge: Judge, waiting: Waiting, at_once: int, *, wait:
     async with app.open_async():
         await _prepare(app)
         await _renew(app, waiting)
+        beating = asyncio.create_task(_beat()) if wait else None
         await app.run_worker_async(
             queues=[QUEUE], concurrency=at_once, wait=wait, delete_jobs='always',
             fetch_job_polling_interval=1.0, stalled_worker_timeout=STALLED,
         )  # fmt: skip
+        if beating is not None:
+            beating.cancel()
+
+
+async def _beat() -> None:
+    """Tell the service manager that this loop, which hands out jobs, goes round."""
+    notify.ready()
+    while True:
+        notify.alive()
+        await asyncio.sleep(notify.every())
 
 
 async def _prepare(app: procrastinate.App) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.engine import make_url
 
+from bot import notify
 from bot.attest import Attester
 from bot.b4 import B4
 from bot.bases import prerequisites
@@ -124,6 +125,7 @@ def watch(config: Config, *, once: bool) -> None:
         if once:
             watcher.once()
             return
+        notify.ready()
         watcher.loop(config.poll, _stopper())
 
 
@@ -143,6 +145,7 @@ def send(config: Config, *, once: bool) -> None:
         if once:
             sender.once()
             return
+        notify.ready()
         _each(sender.once, config.poll, _stopper())
 
 
@@ -245,7 +248,7 @@ def _crew(config: Config, store: Store) -> Iterator[Crew]:
     with ExitStack() as stack:
         lock = None if _is_postgresql(config) else stack.enter_context(alone(_lock(config)))
         pool = stack.enter_context(Pool(config.processes, partial(judging, config), lock))
-        yield Crew(store, pool, say)
+        yield Crew(store, pool, say, notify.alive)
 
 
 def _work(config: Config, crew: Crew, *, once: bool) -> None:
@@ -255,6 +258,7 @@ def _work(config: Config, crew: Crew, *, once: bool) -> None:
         crew.recover(killed=True)
         crew.all()
     else:
+        notify.ready()
         crew.loop(LOOK, _interrupting())
 
 
@@ -306,17 +310,19 @@ def _stopper() -> Callable[[float], bool]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        notify.stopping()
 
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
-    return stop.wait
+    return notify.waiting(stop.wait)
 
 
 def _interrupting() -> Callable[[float], bool]:
     """Return a wait; SIGTERM and ^C interrupt what is in hand, and it is put back."""
 
     def ask(_: int, __: FrameType | None) -> None:
+        notify.stopping()
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, ask)
-    return threading.Event().wait
+    return notify.waiting(threading.Event().wait)

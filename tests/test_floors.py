@@ -8,7 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    5: ('cli', '__main__', 'daemon', 'pool', 'session', 'progress', 'service', 'sender', 'gate'),
+    5: (
+        'cli',
+        '__main__',
+        'manual',
+        'daemon',
+        'pool',
+        'session',
+        'progress',
+        'service',
+        'sender',
+        'gate',
+    ),
     4: ('review',),
     3: ('harness', 'bases', 'sources', 'handed', 'reviewers'),
     2: (
@@ -28,7 +39,7 @@ FLOORS = {
         'sendemail',
     ),
     # Floor 1 and a half: a world that every module of floor 2 may use.
-    1.5: ('scratch', 'cgroup', 'walls', 'password', 'smtp'),
+    1.5: ('scratch', 'cgroup', 'walls', 'password', 'smtp', 'notify'),
     1: (
         'series',
         'patch',

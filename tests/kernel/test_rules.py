@@ -1,4 +1,4 @@
-"""Every rule on the real kernel: some of the mistakes that `make evaluate` plants are found."""
+"""The rules on the real kernel: some of what `make evaluate` plants, and does without harm."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,13 +12,15 @@ from bot.model import Hit, Subject
 from bot.rule import Rule
 from bot.tree import Quarantine
 from rules import ALL
-from tests.evaluate.__main__ import Bench, judged
+from tests.evaluate.__main__ import Bench, judged, unchanged, unharmed
 from tests.evaluate.planting import Kept, Plant
 from tests.kernel import debian
 
 SOME = 4
 BUILT = 1
 """Plants of a rule that are judged; of one whose plants are built."""
+PARTS = 16
+"""Of the files left as they are, one of so many parts is looked at."""
 
 
 @pytest.fixture(scope='module')
@@ -47,3 +49,9 @@ def test_planted_mistakes_are_found_by_their_rule_alone(bench: Bench, rule: Rule
         outcome = judged(bench, rule.id, plant)
         assert (outcome.found, outcome.wrong) == (True, ()), plant.name
         assert not judged(deaf, rule.id, plant).found, plant.name
+
+
+def test_the_kernel_as_it_is_and_what_does_no_harm_are_silent(bench: Bench) -> None:
+    told = [*unchanged(0, PARTS, bench), *unharmed(('new functions', 'locals renamed'), 1, bench)]
+    assert len(told) > PARTS
+    assert [one for one in told if one.loud] == []

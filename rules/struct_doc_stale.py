@@ -67,6 +67,8 @@ def _changed(step: Step) -> Iterator[tuple[tuple[str, str], tuple[Definition, De
             continue
         old, now = _structs(pre), _structs(post)
         for name in sorted(old.keys() & now.keys()):
+            if [one.text for one in old[name]] == [one.text for one in now[name]]:
+                continue
             # Of several under `#if` each may be the one that is shown.
             gone = introduced(now[name], old[name], TOKENS)
             new = introduced(old[name], now[name], TOKENS)
@@ -88,11 +90,15 @@ def _documents(subject: Subject, names: set[str]) -> list[str]:
     tree = subject.steps[0].pre
     found = {diff.path for step in subject.steps for diff in step.files}
     for path in tree.list('Documentation'):
-        if path.endswith(TEXTS) and path not in found:
+        if _is_document(path) and path not in found:
             text = tree.read(path) or b''
             if any(one in text for one in shown):
                 found.add(path)
-    return sorted(path for path in found if path.endswith(TEXTS) and '/translations/' not in path)
+    return sorted(path for path in found if _is_document(path))
+
+
+def _is_document(path: str) -> bool:
+    return path.endswith(('.rst', '.txt')) and '/translations/' not in path
 
 
 def _quotes_in(
@@ -112,7 +118,6 @@ def _quotes_in(
             yield path, name, line, tokens(text[found.start() : end.end()]), shown
 
 
-TEXTS = ('.rst', '.txt')
 HEADER, DOCUMENT = 'include/linux/range.h', 'Documentation/mm/range.rst'
 STRUCT = 'struct range {\n\tconst struct mm *mm; /* whose */\n\tint flags;\n};\n'
 CHANGED = STRUCT.replace('const ', '')

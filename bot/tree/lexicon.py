@@ -173,14 +173,16 @@ def _gather(repository: pygit2.Repository, shard: Shard, folder: Path) -> None:
     most = MANY
     rest = list(shard.ids)
     while rest:
-        read = repository[rest.pop()]
-        if isinstance(read, pygit2.Blob):
-            found.update(cut(read.data))
+        at = rest.pop()
+        kind, content = repository.read(at)
+        if kind == pygit2.enums.ObjectType.BLOB:
+            found.update(cut(content))
             if len(found) > most:  # registers, mostly
                 found = {word for word in found if not left_out(word)}
                 most = len(found) + MANY
-        elif isinstance(read, pygit2.Tree):
-            rest += [str(one.id) for one in read if one.filemode in (*FILES, FOLDER)]
+        elif kind == pygit2.enums.ObjectType.TREE:
+            inner = repository[at].peel(pygit2.Tree)
+            rest += [str(one.id) for one in inner if one.filemode in (*FILES, FOLDER)]
     path = _place(folder, shard.key, 'shard')
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = b''.join(sorted(line_of(word) for word in found if not left_out(word)))

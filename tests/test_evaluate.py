@@ -10,7 +10,6 @@ import pytest
 from bot.model import Hit, Severity, Snapshot, Subject
 from bot.rule import Rule
 from bot.tree import Quarantine
-from rules import ALL
 from tests.conftest import Demo
 from tests.evaluate import harmless
 from tests.evaluate.__main__ import (
@@ -25,7 +24,7 @@ from tests.evaluate.__main__ import (
     silence_table,
     written,
 )
-from tests.evaluate.planting import Overlay, mailed
+from tests.evaluate.planting import EVALUATED, Overlay, mailed
 
 # Rules whose mistakes the sample has a place for, and no build is needed.
 PLANTABLE = ('applies', 'desc-const-removed', 'vma-test-copy', 'vma-test-drift')
@@ -41,17 +40,17 @@ def everything(subject: Subject) -> Iterator[Hit]:
 
 
 def rule(name: str) -> Rule:
-    return next(one for one in ALL if one.id == name)
+    return next(one for one in EVALUATED if one.id == name)
 
 
-@pytest.mark.parametrize('name', [one.id for one in ALL])
+@pytest.mark.parametrize('name', [one.id for one in EVALUATED])
 def test_every_rule_has_its_mistakes(name: str) -> None:
     assert has_plants(name)
 
 
 @pytest.mark.parametrize('name', PLANTABLE)
 def test_what_is_planted_is_found(sample: Demo, name: str) -> None:
-    (row,) = mutation(sample.tree, ALL, name)
+    (row,) = mutation(sample.tree, EVALUATED, name)
     assert row.outcomes
     assert row.missed == ()
     assert row.wrong == ()
@@ -59,7 +58,7 @@ def test_what_is_planted_is_found(sample: Demo, name: str) -> None:
 
 
 def test_a_rule_that_says_nothing_misses_everything(sample: Demo) -> None:
-    deaf = [replace(one, check=nothing) if one.id == 'vma-test-drift' else one for one in ALL]
+    deaf = [replace(one, check=nothing) if one.id == 'vma-test-drift' else one for one in EVALUATED]
     (row,) = mutation(sample.tree, deaf, 'vma-test-drift')
     assert row.outcomes
     assert len(row.missed) == len(row.outcomes)
@@ -79,7 +78,7 @@ def test_a_rule_that_says_too_much_is_wrong_and_breaks_the_silence(sample: Demo)
 
 def test_harmless_patches_are_silent_and_the_same_for_a_seed(sample: Demo) -> None:
     # The sample lacks names that the real kernel has, and that these patches call.
-    rules = [one for one in ALL if not one.on_request and one.id != 'identifier-unknown']
+    rules = [one for one in EVALUATED if not one.on_request and one.id != 'identifier-unknown']
     told = silence(sample.tree, rules, seed=3)
     assert told
     assert [one for one in told if one.loud] == []

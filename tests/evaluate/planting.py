@@ -31,7 +31,10 @@ from bot.model import (
 from bot.review import run_rules
 from bot.rule import AUTHOR, Edit, Rule, diff_of
 from bot.tree import Quarantine
+from rules import ALL
 
+EVALUATED = tuple(one for one in ALL if not one.on_request or one.about_applying)
+"""The rules about code and its messages; what only a gate asks is of tags and people."""
 BASE = Base('kernel', 'HEAD', '0' * 40, 'the kernel as it is')
 
 

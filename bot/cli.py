@@ -22,7 +22,7 @@ from bot import __version__, mailbox
 from bot import service as services
 from bot.config import Config, load
 from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
-from bot.gate import Gate
+from bot.gate import Gate, mailed
 from bot.harness import Builder, Workshop, compare
 from bot.mail import unfit
 from bot.model import (
@@ -40,6 +40,8 @@ from bot.output import outbox as outbox_output
 from bot.output import rules as rules_output
 from bot.output import sarif as sarif_output
 from bot.output import text as text_output
+from bot.output.patchwork import checks
+from bot.patchwork import Client as Patchwork
 from bot.plain import one_line
 from bot.progress import Progress
 from bot.pushes import HOOKS, Hook
@@ -165,16 +167,20 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     type=click.Choice(('open', 'closed')),
     help='What can not be checked passes, or not.',
 )
+@click.option('--patchwork', is_flag=True, help='Post a check for each patch: [patchwork].')
 @shared
-def gate(words: tuple[str, ...], hook: Hook | None, on_error: str | None, **given: Any) -> int:
+def gate(
+    words: tuple[str, ...], hook: Hook | None, on_error: str | None, patchwork: bool, **given: Any
+) -> int:
     """
     Judge commits before they are merged or pushed.
 
     RANGE is A..B, or a branch (against its upstream); without, the current
-    branch. The rules of bot check, and those that only a gate asks: sign-offs,
-    Fixes: and Link: tags, reviews. In a git hook: bot gate --hook NAME "$@".
-    Exit code: 0 pass, 1 findings at or above --fail-on, 2 wrong usage, 3 could
-    not check (with --on-error=closed).
+    branch. A message-id or a link stands for the series that was mailed. The
+    rules of bot check, and those that only a gate asks: sign-offs, Fixes: and
+    Link: tags, reviews. In a git hook: bot gate --hook NAME "$@". Exit code: 0
+    pass, 1 findings at or above --fail-on, 2 wrong usage, 3 could not check
+    (with --on-error=closed).
     """
     options = _options(given)
     config = load(options.config)
@@ -184,6 +190,8 @@ def gate(words: tuple[str, ...], hook: Hook | None, on_error: str | None, **give
         raise UsageError(f'--format {options.format} is for mails: bot gate judges commits')
     closed = config.gate_closed if on_error is None else on_error == 'closed'
     keeper = Gate(options.choice(), config, quiet=options.quiet)
+    if patchwork and config.patchwork is None:
+        raise UsageError('--patchwork: config.toml has no [patchwork]')
     first = True
 
     def show(name: str, found: Review) -> None:
@@ -206,6 +214,11 @@ def gate(words: tuple[str, ...], hook: Hook | None, on_error: str | None, **give
         else keeper.pushed(hook, words, sys.stdin.read() if hook != 'update' else '')
     )
     reviews = keeper.judge(wanted, show)
+    if patchwork and config.patchwork is not None:
+        client = Patchwork(config.patchwork)
+        told = [check for one in reviews for check in checks(mailed(one))]
+        posted = sum(client.report(check) for check in told)
+        print(f'patchwork: {posted} of {len(told)} checks are new', file=sys.stderr)
     fail_on = options.threshold
     if options.format in TOGETHER:
         every = [rule for rule in all_rules(config) if rule.id not in config.disabled]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bot.config import Config
 from bot.errors import BotError, TreeError, UsageError
-from bot.model import Failure, Review
+from bot.lore import message_id
+from bot.model import Failure, Patch, Review, Series
 from bot.pushes import Hook, Push, pushes
 from bot.session import Choice, Session
 from bot.tree import Quarantine, Source, beginning, count
@@ -31,6 +32,26 @@ class Stretch:
     old: str
     new: str
 
+    @property
+    def source(self) -> str:
+        """How `Session.judge()` is told of it."""
+        return f'{self.old}..{self.new}'
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A series that was mailed: a message-id or a link to one."""
+
+    name: str
+
+    @property
+    def source(self) -> str:
+        """How `Session.judge()` is told of it."""
+        return self.name
+
+
+Wanted = Stretch | Posted | Failure
+
 
 class Gate:
     """What the judging of several ranges shares."""
@@ -38,13 +59,13 @@ class Gate:
     def __init__(self, choice: Choice, config: Config, *, quiet: bool) -> None:
         tree = choice.tree or _here()
         besides = _quarantined()
-        self.choice = replace(choice, tree=tree, gate=True, besides=besides)
+        self.choice = replace(choice, gate=True, besides=besides)
         self.config = config
         self.quiet = quiet
         self.tree = tree
         self.besides = besides
 
-    def judge(self, wanted: Sequence[Stretch | Failure], show: Show) -> list[Review]:
+    def judge(self, wanted: Sequence[Wanted], show: Show) -> list[Review]:
         """Review each range, and show it; a failure is one that can't be."""
         session: Session | None = None
         reviews = []
@@ -54,21 +75,29 @@ class Gate:
                 show(one.what, found)
                 reviews.append(found)
                 continue
-            session = session or Session(self.choice, self.config, quiet=self.quiet)
+            if session is None:
+                # A range is in the repository that one stands in; a mail may be for any tree.
+                tree = self.choice.tree if isinstance(one, Posted) else self.tree
+                choice = replace(self.choice, tree=tree)
+                session = Session(choice, self.config, quiet=self.quiet)
             with contextlib.ExitStack() as stack:
                 stack.callback(session.progress.done)
-                found = _called(one.name, session.judge(f'{one.old}..{one.new}', stack))
+                found = session.judge(one.source, stack)
+                if isinstance(one, Stretch):
+                    found = _called(one.name, found)
                 session.progress.done()
                 show(one.name, found)
             reviews.append(found)
         return reviews
 
-    def named(self, text: str | None) -> list[Stretch | Failure]:
+    def named(self, text: str | None) -> list[Wanted]:
         """
-        Return what a user names: `A..B`, a branch, or None for the current one.
+        Return what a user names: `A..B`, a branch, a message-id, or None for the current branch.
 
         A branch is judged against its upstream. Raises `UsageError`.
         """
+        if text is not None and message_id(text) is not None:
+            return [Posted(text)]
         source = Source(Path(self.tree))
         if text is None or '..' not in text:
             text = _against_upstream(source, text)
@@ -77,9 +106,9 @@ class Gate:
             old, new = (quarantine.resolve(one or 'HEAD') for one in (left, right))
             return [self._bounded(quarantine, Stretch(text, old, new))]
 
-    def pushed(self, hook: Hook, words: Sequence[str], lines: str) -> list[Stretch | Failure]:
+    def pushed(self, hook: Hook, words: Sequence[str], lines: str) -> list[Wanted]:
         """Return what git hands a hook, as far as it brings something that was not there."""
-        found: list[Stretch | Failure] = []
+        found: list[Wanted] = []
         with self._quarantine() as quarantine:
             for push in pushes(hook, words, lines):
                 name = push.ref.removeprefix('refs/heads/')
@@ -116,6 +145,30 @@ class Gate:
 
     def _quarantine(self) -> Quarantine:
         return Quarantine(Path(self.tree), besides=self.besides)
+
+
+def mailed(review: Review) -> Review:
+    """
+    Give commits the message-ids of the mails that they were applied from.
+
+    Their Link: trailers name them; a commit without one has none.
+    """
+    series = review.series
+    if not isinstance(series, Series):
+        return review
+    patches = tuple(
+        patch if patch.msgid is not None else replace(patch, msgid=_linked(patch))
+        for patch in series.patches
+    )
+    return replace(review, series=replace(series, patches=patches))
+
+
+def _linked(patch: Patch) -> str | None:
+    for trailer in patch.trailers:
+        name, _, value = trailer.partition(': ')
+        if name.lower() == 'link' and (named := message_id(value.split()[0])) is not None:
+            return named[0]
+    return None
 
 
 def _called(name: str, found: Review) -> Review:

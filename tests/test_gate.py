@@ -14,6 +14,9 @@ from bot.errors import UsageError
 from bot.pushes import NONE, Push, pushes
 from tests.conftest import Bot, Demo, Result
 from tests.gitrepo import ENV
+from tests.patchworkserver import serving
+from tests.services.conftest import archive as archive
+from tests.services.publicinbox import PublicInbox
 
 OLD, NEW = '1' * 40, '2' * 40
 COMMITTER = {'GIT_COMMITTER_NAME': 'A Developer', 'GIT_COMMITTER_EMAIL': 'dev@example.org'}
@@ -297,3 +300,39 @@ def test_a_hook_takes_no_configuration_from_the_repository(forge: Forge) -> None
     forge.hook('pre-receive')
     forge.commit(BAD, 'config.toml', '[rules]\ndisable = ["signoff-chain"]\n')
     assert forge.push('topic:master').code != 0
+
+
+# --- Patchwork, and what was mailed ---
+
+
+def test_checks_are_posted_once_for_commits_that_name_their_mails(forge: Forge) -> None:
+    forge.commit(GOOD)
+    bad = GOOD.replace('/1@', '/2@').replace('Signed-off-by', 'Reviewed-by')
+    forge.commit(bad)
+    assert 'has no [patchwork]' in forge.gate('origin/master..topic', '--patchwork').err
+    with serving() as server:
+        server.tokens['token'] = 'vma-bot'
+        server.patches = {n: f'<{n}@example.org>' for n in (1, 2)}
+        token = forge.clone.parent / 'token'
+        token.write_text('token\n')
+        token.chmod(0o600)
+        forge.config.write_text(
+            f'[patchwork]\nurl = "{server.url}"\nproject = "linux-mm"\ntoken_file = "{token}"\n'
+        )
+        done = forge.gate('origin/master..topic', '--patchwork')
+        assert done.code == 1
+        assert done.err == 'patchwork: 2 of 2 checks are new\n'
+        assert [server.said(n)[0][0] for n in (1, 2)] == ['success', 'fail']
+        again = forge.gate('origin/master..topic', '--patchwork')
+        assert again.err == 'patchwork: 0 of 2 checks are new\n'
+        assert [len(server.said(n)) for n in (1, 2)] == [1, 1]
+
+
+def test_a_series_that_was_mailed_and_does_not_apply_is_a_finding(
+    forge: Forge, archive: PublicInbox
+) -> None:
+    forge.config.write_text(f'[lore]\nurl = "{archive.url}"\n[attestation]\ncheck = false\n')
+    done = forge.gate('pre-1@example.org')
+    assert done.code == 3
+    assert '[applies]' in done.out
+    assert done.out.splitlines()[-1].startswith('gate: closed: ')

@@ -62,8 +62,8 @@ LONGEST_WORD = 500
 """Characters of a message-id in a command: no line of a mail has more than 998 bytes."""
 # Messages that begin with what the patch does.
 VERB = re.compile(
-    r'(?:adds|applies|assigns|breaks|builds|calls|casts|changes|describes|does|drops|ends|fails|'
-    r'gains|hits|keeps|leaves|loses|makes|moves|names|needs|passes|prints|removes|renames|returns|'
+    r'(?:adds|applies|assigns|breaks|builds|calls|casts|changes|describes|does|drops|ends|fails|fixes|'
+    r'gains|has|hits|keeps|leaves|loses|makes|moves|names|needs|passes|prints|removes|renames|returns|'
     r'runs|says|sets|stores|takes|tests|touches|turns|uses|wants|writes) '
 )
 PROSE = re.compile(r'[a-z][a-z-]* ')

@@ -8,6 +8,7 @@ usage or configuration, 3 could not check, 130 interrupted.
 
 import contextlib
 import difflib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import click
 from rich.console import Console
 
 from bot import __version__, mailbox
+from bot import log as logs
 from bot import service as services
 from bot.config import Config, load
 from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
@@ -42,7 +44,6 @@ from bot.output import sarif as sarif_output
 from bot.output import text as text_output
 from bot.output.patchwork import checks
 from bot.patchwork import Client as Patchwork
-from bot.plain import one_line
 from bot.progress import Progress
 from bot.pushes import HOOKS, Hook
 from bot.rule import Rule
@@ -270,57 +271,71 @@ def explain(names: tuple[str, ...], markdown: bool, config: Path | None) -> int:
 
 
 def service(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command of the service its options."""
+    """Give a command of the service its options: it gets a configuration, and a log."""
+
+    @functools.wraps(command)
+    def logging(config: Path | None, log: logs.Format | None, *, verbose: bool, quiet: bool,
+                **given: Any) -> int:  # fmt: skip
+        configured = load(config)
+        form = configured.log_format if log is None else log
+        kept = logs.keep(logs.chosen(form, configured.log_level, verbose=verbose, quiet=quiet))
+        return command(configured, kept, **given)
+
+    served: Callable[..., int] = logging
     for option in reversed(
         (
             click.option('--config', type=click.Path(path_type=Path), help='Configuration file.'),
             click.option('--once', is_flag=True, help='Do what there is to do, and end.'),
+            click.option('--log', type=click.Choice(['auto', 'text', 'json']),
+                         help='What is said on stderr: for people, or one object a line.'),
+            click.option('-v', '--verbose', is_flag=True, help='Say more.'),
+            click.option('-q', '--quiet', is_flag=True, help='Say what goes wrong alone.'),
         )
-    ):
-        command = option(command)
-    return command
+    ):  # fmt: skip
+        served = option(served)
+    return served
 
 
 @bot.command()
 @service
-def watch(config: Path | None, once: bool) -> int:
+def watch(config: Config, log: logs.Log, once: bool) -> int:
     """Watch the configured lists: keep each series that matters, whole, to be judged."""
-    services.watch(load(config), once=once)
+    services.watch(config, log, once=once)
     return CLEAN
 
 
 @bot.command()
 @service
 @click.option('--parked', is_flag=True, help='Try what is parked anew: its cause was mended.')
-def work(config: Path | None, once: bool, parked: bool) -> int:
+def work(config: Config, log: logs.Log, once: bool, parked: bool) -> int:
     """
     Judge the series that were kept, one review each.
 
     On SQLite one of these at a time; on PostgreSQL any number, on any number
     of machines.
     """
-    services.work(load(config), once=once, parked=parked)
+    services.work(config, log, once=once, parked=parked)
     return CLEAN
 
 
 @bot.command()
 @service
-def run(config: Path | None, once: bool) -> int:
+def run(config: Config, log: logs.Log, once: bool) -> int:
     """Watch and work in one process, for a laptop."""
-    services.run(load(config), once=once)
+    services.run(config, log, once=once)
     return CLEAN
 
 
 @bot.command()
 @service
-def send(config: Path | None, once: bool) -> int:
+def send(config: Config, log: logs.Log, once: bool) -> int:
     """
     Send the mails that are ready to go.
 
     One process at a time. Nothing is sent twice: a mail of which nobody knows
     whether it went is looked up in the archive, and else left to a human.
     """
-    services.send(load(config), once=once)
+    services.send(config, log, once=once)
     return CLEAN
 
 
@@ -343,7 +358,8 @@ def of_outbox(command: Callable[..., int]) -> Callable[..., int]:
 def list_mails(every: bool, config: Path | None) -> int:
     """List the mails that wait: id, state, and why."""
     width = Console().width if sys.stdout.isatty() else 1000
-    with services.store_of(load(config)) as store:
+    configured = load(config)
+    with services.store_of(configured) as store:
         mails = store.outbox.rows(() if every else WAITING)
     print(outbox_output.listing(mails, width), end='')
     return CLEAN
@@ -423,7 +439,8 @@ def _mails(store: Store, ids: Sequence[int]) -> Iterator[Outgoing]:
 @click.option('--json', 'as_json', is_flag=True, help='One object a line.')
 def status(config: Path | None, as_json: bool) -> int:
     """List the series: state, since when, and why."""
-    print(services.status(load(config), as_json=as_json), end='')
+    configured = load(config)
+    print(services.status(configured, as_json=as_json), end='')
     return CLEAN
 
 
@@ -598,5 +615,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f'bot: {one_line(message, 600)}', file=sys.stderr)
+    logs.now()('failed', reason=message)
     return code

@@ -19,6 +19,7 @@ import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bot.errors import ConfigError, ReplyError
+from bot.events import Level as LogLevel
 from bot.model import (
     ChildLimits,
     Harness,
@@ -109,6 +110,10 @@ class Config:
     gate_closed: bool
     gate_most: int
     patchwork: Patchwork | None
+    log_format: Literal['auto', 'text', 'json']
+    log_level: LogLevel
+    metrics_port: int | None
+    metrics_file: Path | None
 
 
 def load(named: Path | None = None) -> Config:
@@ -314,6 +319,16 @@ class _Gate(_Table):
     most: int = Field(default=200, ge=1)
 
 
+class _Log(_Table):
+    format: Literal['auto', 'text', 'json'] = 'auto'
+    level: LogLevel = 'info'
+
+
+class _Metrics(_Table):
+    port: int | None = Field(default=None, ge=1, le=65532)
+    file: str | None = None
+
+
 class _File(_Table):
     lore: _Lore = _Lore()
     scope: _Scope = _Scope()
@@ -330,6 +345,8 @@ class _File(_Table):
     work: _Work = _Work()
     gate: _Gate = _Gate()
     patchwork: _Patchwork | None = None
+    log: _Log = _Log()
+    metrics: _Metrics = _Metrics()
 
 
 def _made(file: _File, path: Path | None) -> Config:
@@ -386,6 +403,10 @@ def _made(file: _File, path: Path | None) -> Config:
         file.gate.on_error == 'closed',
         file.gate.most,
         Patchwork(**file.patchwork.model_dump()) if file.patchwork is not None else None,
+        file.log.format,
+        file.log.level,
+        file.metrics.port,
+        Path(file.metrics.file).expanduser() if file.metrics.file else None,
     )
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from bot.assembly import Letter, letter
 from bot.errors import BotError, LoreError, StoreError
+from bot.events import Tell
 from bot.lookup import Kept
 from bot.mirror import OVERLAP, Arrival, Mirror, Place
 from bot.model import CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
@@ -43,7 +45,6 @@ LONGEST_WAIT = 3600.0
 TREES_MOVE = 3600.0
 """Seconds until a series that does not apply is tried again."""
 
-Say = Callable[[str], None]
 Wait = Callable[[float], bool]
 """Wait so many seconds, or less when asked to stop: then True."""
 Judge = Callable[[Taken], tuple[Review, Response]]
@@ -65,7 +66,7 @@ class Watcher:
     settle: float
     keep: float
     clock: Callable[[], float]
-    say: Say
+    tell: Tell
     weigh: Callable[[Mail], Standing] = lambda _: 'not-checked'
     """What the signature of a mail with orders for us is worth."""
     look_up: Callable[[Taken], Kept | None] = lambda _: {}
@@ -80,7 +81,7 @@ class Watcher:
             try:
                 count += self._list(mirror)
             except LoreError as error:
-                self.say(f'{mirror.name}: {error}')
+                self.tell('poll-failed', list=mirror.name, reason=str(error))
                 failed = error
         self.store.settle(self.settle)
         for one in self.store.needing():
@@ -93,6 +94,7 @@ class Watcher:
         return count
 
     def _list(self, mirror: Mirror) -> int:
+        started = time.monotonic()
         epochs = mirror.epochs()
         cursors = self.store.cursors(mirror.name)
         since = int(self.clock() - self.since)
@@ -102,15 +104,21 @@ class Watcher:
         elif walked := [one.date for one in cursors.values() if one.date]:
             # An epoch that is new since the last poll, however long ago that was.
             since = min(since, max(walked) - OVERLAP)
-        count = 0
+        mails = count = 0
         for epoch, fingerprint in epochs.items():
             cursor = cursors.get(epoch)
             if cursor is None or cursor.fingerprint != fingerprint:
-                count += self._epoch(mirror, epoch, fingerprint, cursor, since)
+                seen, new = self._epoch(mirror, epoch, fingerprint, cursor, since)
+                mails, count = mails + seen, count + new
         for epoch in sorted(set(cursors) - set(epochs)):
             if (mirror.name, epoch) not in self._gone:
                 self._gone.add((mirror.name, epoch))
-                self.say(f'{mirror.name}/{epoch}: the archive no longer offers this epoch')
+                self.tell('epoch-gone', list=mirror.name, epoch=epoch)
+        self.store.figures.polled(mirror.name)
+        seconds = round(time.monotonic() - started, 3)
+        self.tell('polled', list=mirror.name, mails=mails, new=count, seconds=seconds)
+        if count:
+            self.tell('news', list=mirror.name, new=count)
         return count
 
     def _begin(self, mirror: Mirror, epochs: dict[int, str], since: int) -> None:
@@ -127,15 +135,17 @@ class Watcher:
 
     def _epoch(
         self, mirror: Mirror, epoch: int, fingerprint: str, cursor: Cursor | None, since: int
-    ) -> int:
+    ) -> tuple[int, int]:
+        """Walk an epoch to its end; how many mails were seen, and how many of them matter."""
         mirror.fetch(epoch, since=since)
         place = (
             Place(cursor.commit, cursor.msgid, cursor.date) if cursor and cursor.commit else None
         )
-        count = 0
+        mails = count = 0
         last = cursor
         for batch in _batches(mirror.walk(epoch, place, since=since)):
             self._warn(mirror)
+            mails += len(batch)
             end = batch[-1]
             last = Cursor(epoch, end.commit, end.msgid, end.date)
             # Read before the transaction, which is to be short: name servers may be asked.
@@ -147,27 +157,25 @@ class Watcher:
         end_of_it = last or Cursor(epoch, '', '', 0)
         done = Cursor(epoch, end_of_it.commit, end_of_it.msgid, end_of_it.date, fingerprint)
         self.store.take_in(mirror.name, (), done)
-        return count
+        return mails, count
 
     def _weighed(self, one: Letter) -> Letter:
         return replace(one, standing=self.weigh(parse_mail(one.raw))) if one.orders else one
 
     def _warn(self, mirror: Mirror) -> None:
         while mirror.warnings:
-            self.say(mirror.warnings.pop(0))
+            self.tell('archive', list=mirror.name, reason=mirror.warnings.pop(0))
 
     def loop(self, poll: float, wait: Wait) -> None:
         """Poll for ever, until `wait` says to stop."""
         failures = 0
         while True:
             try:
-                new = self.once()
+                self.once()
                 failures = 0
-                if new:
-                    self.say(f'{new} mails that matter')
             except BotError as error:
                 failures += 1
-                self.say(f'{one_line(str(error), 300)}: trying again')
+                self.tell('trying-again', reason=str(error))
             longer = min(poll * 2 ** min(failures, 10), max(LONGEST_WAIT, poll))
             if wait(longer * random.uniform(0.9, 1.1)):
                 return
@@ -190,14 +198,17 @@ class Worker:
     store: Store
     judge: Judge
     patience: float
-    say: Say
+    tell: Tell
 
     def one(self, series: int) -> bool:
         """Judge a series and keep the review; False where it was no longer wanted."""
         taken = self.store.take(series, most_kills=MOST_KILLS)
         if taken is None:
             return False
-        self.say(f'series {series}: judging "{one_line(taken.title, 80)}" v{taken.revision}')
+        self.tell(
+            'judging', series=series, msgid=taken.msgid, title=one_line(taken.title, 80),
+            revision=taken.revision,
+        )  # fmt: skip
         started = time.monotonic()
         try:
             review, response = self.judge(taken)
@@ -220,25 +231,44 @@ class Worker:
         if reason is not None:
             self._failed(taken, reason)
         elif isinstance(review.series, Incomplete) and review.series.missing:
-            self.say(f'series {series}: {review.series.reason}')
+            self.tell('incomplete', series=series, reason=review.series.reason)
             self.store.lacking(series, taken.parts, one_line(review.series.reason, 1000))
         elif isinstance(review.series, Incomplete):
             # b4 came to no result: its limits may have been ours.
             self._failed(taken, review.series.reason, last='incomplete')
         elif isinstance(review.applied, DoesNotApply) and 0 <= taken.age < self.patience:
             why = f'does not apply yet: patch {review.applied.n}: {review.applied.reason}'
-            self.say(f'series {series}: {one_line(why, 300)}')
+            self.tell('does-not-apply', series=series, patch=review.applied.n, reason=why)
             self.store.postpone(series, one_line(why, 1000), min(TREES_MOVE, self.patience))
         else:
             report = json_output.render(review)
             self.store.finish(series, seconds, review.verdict, report, review.findings, response)
-            self.say(f'series {series}: {review.verdict}, {len(review.findings)} findings')
+            self.tell(
+                'judged', series=series, msgid=taken.msgid, verdict=review.verdict,
+                findings=len(review.findings), seconds=seconds, **tallied(review),
+            )  # fmt: skip
 
     def _failed(self, taken: Taken, reason: str, last: str = 'parked') -> None:
-        self.say(f'series {taken.series}: try {taken.tries} failed: {one_line(reason, 300)}')
+        self.tell('try-failed', series=taken.series, tries=taken.tries, reason=reason)
         self.store.give_back(
             taken.series, one_line(reason, 1000), most=MOST_TRIES, wait=FIRST_WAIT, last=last
         )
+
+
+def tallied(review: Review) -> dict[str, object]:
+    """Count what a review is made of: findings by rule and severity, builds by outcome."""
+    rules = Counter((one.rule, one.severity.label) for one in review.findings)
+    said = [(one['harness'], one['outcome'], one['reused']) for one in json_output.builds(review)]
+    return {
+        'rules': [
+            {'rule': rule, 'severity': severity, 'count': count}
+            for (rule, severity), count in sorted(rules.items())
+        ],
+        'builds': [
+            {'harness': harness, 'outcome': outcome, 'reused': reused, 'count': count}
+            for (harness, outcome, reused), count in sorted(Counter(said).items())
+        ],
+    }
 
 
 def our_fault(review: Review) -> str | None:
@@ -266,7 +296,7 @@ class Crew:
 
     store: Store
     pool: Pool
-    say: Say
+    tell: Tell
     alive: Callable[[], None] = lambda: None
 
     def one(self, series: int) -> bool:
@@ -277,7 +307,7 @@ class Crew:
         try:
             return future.result()
         except DiedError:
-            self.say(f'series {series}: the process that judged it died')
+            self.tell('process-died', series=series)
             self.store.put_back(series, killed=True, most=MOST_KILLS)
             return True
 
@@ -316,7 +346,7 @@ class Crew:
                 failures = 0
             except BotError as error:
                 failures += 1
-                self.say(f'{one_line(str(error), 300)}: trying again')
+                self.tell('trying-again', reason=str(error))
             if wait(min(poll * 2 ** min(failures, 10), LONGEST_WAIT)):
                 return
 

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from bot.errors import BotError, StoreError
+from bot.events import Tell
 
 PR_SET_PDEATHSIG = 1
 PATIENCE = 10.0
@@ -28,8 +30,10 @@ PATIENCE = 10.0
 SPAWN = multiprocessing.get_context('spawn')  # a fork would copy threads' locks
 
 Judge = Callable[[int], bool]
-Make = Callable[[], AbstractContextManager[Judge]]
+Make = Callable[[Tell], AbstractContextManager[Judge]]
 """Makes, in a process of its own, what judges there; it is pickled."""
+Told = tuple[str, dict[str, object]]
+"""An event, and its values, on their way to the parent."""
 
 
 class DiedError(Exception):
@@ -40,14 +44,15 @@ class Pool:
     """
     At most `size` processes, started when they are needed; use as a context.
 
-    `lock` is a file that they keep open with this process.
+    What happens in them is told here, by `tell`, from several threads. `lock` is a
+    file that they keep open with this process.
     """
 
-    def __init__(self, size: int, make: Make, lock: int | None = None) -> None:
+    def __init__(self, size: int, make: Make, tell: Tell, lock: int | None = None) -> None:
         self.size = size
         # A process dies with the thread that has started it: these live as long as the pool.
         self._threads = ThreadPoolExecutor(size)
-        self._slots = [_Slot(make, lock) for _ in range(size)]
+        self._slots = [_Slot(make, tell, lock) for _ in range(size)]
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for slot in self._slots:
             self._free.put(slot)
@@ -88,8 +93,9 @@ class Pool:
 class _Slot:
     """Room for one process."""
 
-    def __init__(self, make: Make, lock: int | None) -> None:
+    def __init__(self, make: Make, tell: Tell, lock: int | None) -> None:
         self._make = make
+        self._tell = tell
         self._lock = _Held(lock) if lock is not None else None
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -103,10 +109,18 @@ class _Slot:
         if self._stopped or self._pipe is None:
             raise EOFError
         self._pipe.send(series)
-        answer = self._pipe.recv()
+        answer = self._heard(self._pipe)
         if isinstance(answer, str):
             raise StoreError(answer)
         return bool(answer)
+
+    def _heard(self, pipe: Connection) -> bool | str | None:
+        """Return the next answer, and pass on what is told before it."""
+        while isinstance(said := pipe.recv(), tuple):
+            event, values = said
+            self._tell(event, **values)
+        answer: bool | str | None = said
+        return answer
 
     def _start(self) -> None:
         self._pipe, theirs = SPAWN.Pipe()
@@ -117,7 +131,7 @@ class _Slot:
         self._process = process
         theirs.close()
         try:
-            failed = self._pipe.recv()
+            failed = self._heard(self._pipe)
         except (EOFError, OSError) as error:
             self.end()
             raise StoreError('a process that judges did not come up') from error
@@ -164,8 +178,15 @@ def _live(pipe: Connection, lock: _Held | None, parent: int, make: Make) -> None
     # A terminal's ^C goes to all; what it means is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    one_at_a_time = threading.Lock()  # builds run in threads, and tell things too
+
+    def tell(event: str, /, **values: object) -> None:
+        told: Told = (event, values)
+        with one_at_a_time:
+            pipe.send(told)
+
     try:
-        with make() as judge:
+        with make(tell) as judge:
             pipe.send(None)
             _serve(pipe, judge)
     except BotError as error:

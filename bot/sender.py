@@ -8,17 +8,31 @@ looked up in the archive by its Message-ID, and after a grace time left to a
 human. Before each mail policy is asked once more.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.errors import BotError
+from bot.events import Tell
 from bot.mail import Mailer
-from bot.outgoing import Accepted, Delivery, Outgoing, Policy, Post, Smtp, TryLater
-from bot.plain import one_line
+from bot.outgoing import (
+    Accepted,
+    Delivery,
+    Outgoing,
+    Policy,
+    Post,
+    Refused,
+    Smtp,
+    TryLater,
+    Unsure,
+)
 from bot.policy import release
 from bot.store.outbox import Outbox
 
-Say = Callable[[str], None]
+OUTCOMES = {
+    Accepted: 'accepted', TryLater: 'try-later', Refused: 'refused', Unsure: 'unsure',
+}  # fmt: skip
+"""What became of an attempt, as it is told."""
 Look = Callable[[str], bool]
 """Whether the archive has a message-id; raises `LoreError` where it does not answer."""
 
@@ -40,12 +54,12 @@ class Sender:
     grace: float
     clock: Callable[[], float]
     stopped: Callable[[], bool]
-    say: Say
+    tell: Tell
 
     def recover(self) -> None:
         """Take up what a killed sender left. Only where there is no other."""
         for one in self.outbox.recover():
-            self.say(f'mail {one.id}: may have gone or not: asking the archive')
+            self.tell('in-doubt', mail=one.id, series=one.series, msgid=one.msgid)
 
     def once(self) -> int:
         """Send all that may go now; how many went. Raises `BotError`."""
@@ -53,7 +67,7 @@ class Sender:
         count = 0
         for one in self.outbox.ready():
             if self.stopped():
-                self.say('stopped: the stop file is there')
+                self.tell('stopped')
                 break
             delivery = self._one(one)
             count += isinstance(delivery, Accepted)
@@ -69,16 +83,16 @@ class Sender:
             try:
                 there = self.look(one.msgid)
             except BotError as error:
-                self.say(f'mail {one.id}: the archive does not say whether it is there: {error}')
+                self.tell('no-answer', mail=one.id, msgid=one.msgid, reason=str(error))
                 return
             if there:
                 self.outbox.found(one.msgid)
-                self.say(f'mail {one.id}: the archive has it')
+                self.tell('found', mail=one.id, series=one.series, msgid=one.msgid)
             elif one in unknown and self.clock() - one.since >= self.grace:
                 self.outbox.give_up(
                     one.id, f'it may have gone: {one.why}; the archive does not have it'
                 )
-                self.say(f'mail {one.id}: held: the archive does not have it')
+                self.tell('given-up', mail=one.id, series=one.series, msgid=one.msgid)
 
     def _one(self, one: Outgoing) -> Delivery | None:
         """Send a mail, where policy still wants it; what became of it, None where it does not."""
@@ -89,7 +103,7 @@ class Sender:
         )
         if not isinstance(decision, Post):
             self.outbox.decided(one.id, decision)
-            self.say(f'mail {one.id}: not sent: {decision.reason}')
+            self.tell('withheld', mail=one.id, series=one.series, reason=decision.reason)
             return None
         if decision.not_before > self.clock():
             self.outbox.decided(one.id, decision)
@@ -98,9 +112,13 @@ class Sender:
             address for address in one.recipients if address.lower() not in history.opted_out
         ]
         sender = self.smtp.envelope or self.policy.address
+        started = time.monotonic()
         delivery = self.mailer.send(sender, recipients, one.raw, lambda: self.outbox.claim(one.id))
         state = self.outbox.settle(one.id, delivery)
-        reason = getattr(delivery, 'reason', '')
-        said = f' ({one_line(reason, 300)})' if reason else ''
-        self.say(f'mail {one.id} to {one.author}: {state}{said}')
+        self.tell(
+            'sent' if isinstance(delivery, Accepted) else 'not-sent',
+            mail=one.id, series=one.series, patch=one.n, msgid=one.msgid, author=one.author,
+            lists=one.lists, state=state, outcome=OUTCOMES[type(delivery)],
+            reason=getattr(delivery, 'reason', ''), seconds=round(time.monotonic() - started, 3),
+        )  # fmt: skip
         return delivery

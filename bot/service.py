@@ -18,21 +18,26 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.engine import make_url
 
-from bot import notify
+from bot import __version__, notify
 from bot.attest import Attester
 from bot.b4 import B4
 from bot.bases import prerequisites
 from bot.config import Config
 from bot.daemon import Crew, Watcher, Worker, alone
 from bot.errors import BotError, ConfigError
+from bot.events import Tell
+from bot.harness import Event
+from bot.log import Log, take_over
 from bot.lookup import Kept, Recorder
 from bot.lore import Archive
 from bot.mail import Mailer
+from bot.metrics import measured
 from bot.mirror import Mirror
 from bot.model import Incomplete, Mail, Review
 from bot.orders import Standing, standing
 from bot.plain import one_line
 from bot.pool import Pool
+from bot.progress import Progress
 from bot.respond import Response
 from bot.sendemail import from_git
 from bot.sender import Sender
@@ -47,11 +52,6 @@ GRACE = 5.0
 """Seconds for a poll to come to its end."""
 
 
-def say(text: str) -> None:
-    """Say what happens, on stderr."""
-    print(f'bot: {text}', file=sys.stderr, flush=True)
-
-
 @contextmanager
 def store_of(config: Config) -> Iterator[Store]:
     """Open the configured database."""
@@ -62,12 +62,12 @@ def store_of(config: Config) -> Iterator[Store]:
         store.close()
 
 
-def watcher_of(config: Config, store: Store) -> Watcher:
+def watcher_of(config: Config, store: Store, tell: Tell) -> Watcher:
     """Put the watcher of all configured lists together."""
     lore = config.lore
     mirrors = [Mirror(lore.urls[0], name, config.mirror, lore.timeout) for name in lore.lists]
     return Watcher(
-        store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, say,
+        store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, tell,
         _weigher(config), _asker(config),
     )  # fmt: skip
 
@@ -99,29 +99,65 @@ def _weigher(config: Config) -> Callable[[Mail], Standing]:
     return weigh
 
 
-def worker_of(config: Config, store: Store) -> Worker:
+class _Steps(Progress):
+    """Tells the steps of a judgement, of the series that is in hand, as events."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(quiet=True)
+        self._tell = tell
+        self.series = 0
+
+    def __call__(self, what: str) -> None:
+        self._tell('step', series=self.series, what=what)
+
+    def build(self, event: Event, of: int) -> None:
+        match event.kind:
+            case 'note':
+                self._tell('note', series=self.series, harness=event.harness, reason=event.text)
+            case 'started':
+                self._tell(
+                    'building', series=self.series, harness=event.harness, patch=event.n, of=of
+                )
+            case 'learning':
+                self(f'{event.harness}: learning what it reads')
+
+
+def worker_of(config: Config, store: Store, tell: Tell) -> Worker:
     """Put a worker together. Raises `ConfigError` and `UsageError`: no tree, no such rule."""
     choice = Choice(jobs=max(len(os.sched_getaffinity(0)) // config.processes, 1))
-    session = Session(choice, config, quiet=True)
+    steps = _Steps(tell)
+    session = Session(choice, config, progress=steps)
 
     def judge(taken: Taken) -> tuple[Review, Response]:
+        steps.series = taken.series
         history = store.outbox.history(taken.series)
         return session.judge_mails(taken, history)
 
-    return Worker(store, judge, config.patience, say)
+    return Worker(store, judge, config.patience, tell)
 
 
 @contextmanager
-def judging(config: Config) -> Iterator[Callable[[int], bool]]:
-    """Judge, in a process of the pool."""
+def judging(config: Config, tell: Tell) -> Iterator[Callable[[int], bool]]:
+    """Judge, in a process of the pool; what happens there is told to its parent."""
+    take_over(tell)
     with store_of(config) as store:
-        yield worker_of(config, store).one
+        yield worker_of(config, store, tell).one
 
 
-def watch(config: Config, *, once: bool) -> None:
+@contextmanager
+def _serving(command: str, config: Config, log: Log, *, once: bool) -> Iterator[tuple[Store, Tell]]:
+    """Open the database for a command of the service, and have told and counted what it does."""
+    with store_of(config) as store, measured(command, config, store, log) as tell:
+        take_over(tell)
+        if not once:
+            tell('started', command=command, version=__version__)
+        yield store, tell
+
+
+def watch(config: Config, log: Log, *, once: bool) -> None:
     """Read lists into the store."""
-    with store_of(config) as store:
-        watcher = watcher_of(config, store)
+    with _serving('watch', config, log, once=once) as (store, tell):
+        watcher = watcher_of(config, store, tell)
         if once:
             watcher.once()
             return
@@ -129,27 +165,30 @@ def watch(config: Config, *, once: bool) -> None:
         watcher.loop(config.poll, _stopper())
 
 
-def work(config: Config, *, once: bool, parked: bool = False) -> None:
+def work(config: Config, log: Log, *, once: bool, parked: bool = False) -> None:
     """Judge what is pending: alone on SQLite, or one of many on PostgreSQL."""
-    with store_of(config) as store, _crew(config, store) as crew:
+    with (
+        _serving('work', config, log, once=once) as (store, tell),
+        _crew(config, store, tell) as crew,
+    ):
         if parked:
-            say(f'{store.unpark()} series are tried anew')
+            tell('unparked', count=store.unpark())
         _work(config, crew, once=once)
 
 
-def send(config: Config, *, once: bool) -> None:
+def send(config: Config, log: Log, *, once: bool) -> None:
     """Send what is ready: the only one to do so on a database."""
-    with store_of(config) as store, store.alone('send'):
-        sender = sender_of(config, store)
+    with _serving('send', config, log, once=once) as (store, tell), store.alone('send'):
+        sender = sender_of(config, store, tell)
         sender.recover()
         if once:
             sender.once()
             return
         notify.ready()
-        _each(sender.once, config.poll, _stopper())
+        _each(sender.once, config.poll, _stopper(), tell)
 
 
-def sender_of(config: Config, store: Store) -> Sender:
+def sender_of(config: Config, store: Store, tell: Tell) -> Sender:
     """Put the sender together: `[smtp]`, or else git's own sendemail settings."""
     smtp, address = config.smtp, None
     if smtp is None:
@@ -164,29 +203,31 @@ def sender_of(config: Config, store: Store) -> Sender:
     archive = Archive(config.lore)
     return Sender(
         store.outbox, Mailer(smtp), smtp, policy, archive.has, config.grace, time.time,
-        config.stop_file.exists, say,
+        config.stop_file.exists, tell,
     )  # fmt: skip
 
 
-def _each(step: Callable[[], object], poll: float, wait: Callable[[float], bool]) -> None:
+def _each(
+    step: Callable[[], object], poll: float, wait: Callable[[float], bool], tell: Tell
+) -> None:
     """Do a step again and again, until `wait` says to stop; what fails is said, and tried again."""
     while True:
         try:
             step()
         except BotError as error:
-            say(f'{one_line(str(error), 300)}: trying again')
+            tell('trying-again', reason=str(error))
         if wait(poll * random.uniform(0.9, 1.1)):
             return
 
 
-def run(config: Config, *, once: bool) -> None:
+def run(config: Config, log: Log, *, once: bool) -> None:
     """Watch, work and send in one process."""
     with (
-        store_of(config) as store,
-        _crew(config, store) as crew,
-        _posting(config, store) as sender,
+        _serving('run', config, log, once=once) as (store, tell),
+        _crew(config, store, tell) as crew,
+        _posting(config, store, tell) as sender,
     ):
-        watcher = watcher_of(config, store)
+        watcher = watcher_of(config, store, tell)
         if once:
             try:
                 watcher.once()
@@ -199,7 +240,7 @@ def run(config: Config, *, once: bool) -> None:
             if sender is not None:
                 once_more = sender.once
                 stack.enter_context(
-                    _beside(lambda wait: _each(once_more, config.poll, wait), 'send')
+                    _beside(lambda wait: _each(once_more, config.poll, wait, tell), 'send')
                 )
             _work(config, crew, once=False)
 
@@ -230,25 +271,25 @@ def _beside(loop: Callable[[Callable[[float], bool]], None], name: str) -> Itera
 
 
 @contextmanager
-def _posting(config: Config, store: Store) -> Iterator[Sender | None]:
+def _posting(config: Config, store: Store, tell: Tell) -> Iterator[Sender | None]:
     """Have a sender, where there is something to send with."""
     if not config.mail.address or not config.mail.lists:
         yield None
         return
-    sender = sender_of(config, store)
+    sender = sender_of(config, store, tell)
     with store.alone('send'):
         sender.recover()
         yield sender
 
 
 @contextmanager
-def _crew(config: Config, store: Store) -> Iterator[Crew]:
+def _crew(config: Config, store: Store, tell: Tell) -> Iterator[Crew]:
     """Have processes to judge with; on SQLite nobody else has."""
-    worker_of(config, store)  # what is wrong with the configuration is said here and now
+    worker_of(config, store, tell)  # what is wrong with the configuration is said here and now
     with ExitStack() as stack:
         lock = None if _is_postgresql(config) else stack.enter_context(alone(_lock(config)))
-        pool = stack.enter_context(Pool(config.processes, partial(judging, config), lock))
-        yield Crew(store, pool, say, notify.alive)
+        pool = stack.enter_context(Pool(config.processes, partial(judging, config), tell, lock))
+        yield Crew(store, pool, tell, notify.alive)
 
 
 def _work(config: Config, crew: Crew, *, once: bool) -> None:

@@ -74,7 +74,10 @@ class Choice:
 class Session:
     """What the judging of several series shares."""
 
-    def __init__(self, choice: Choice, config: Config, *, quiet: bool = False) -> None:
+    def __init__(
+        self, choice: Choice, config: Config, *, quiet: bool = False,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         self.choice = choice
         self.config = config
         every = all_rules(config)
@@ -82,7 +85,7 @@ class Session:
         self.rules = _rules(every, choice, config)
         self.harnesses = harnesses(choice, config)
         self.trees = trees(choice, config)
-        self.progress = Progress(quiet=quiet)
+        self.progress = progress or Progress(quiet=quiet)
         self.archive = Archive(config.lore, config.cache)
         self.b4 = B4(config.b4)
         attester = Attester(ATTEST_SECONDS, config.keyrings) if config.attest else None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bot.events import EVENTS, LEVELS, Tell, sentence
 from bot.outgoing import Silent
 from bot.respond import Response
 
@@ -14,6 +15,17 @@ index 1111111..2222222 100644
  int x;
 +int y{what};
 """
+
+
+def telling(said: list[str] | None = None) -> Tell:
+    """Keep what is told in `said`, as people see it without -v; each event has to be known."""
+
+    def tell(event: str, /, **values: object) -> None:
+        words = sentence(event, values)
+        if said is not None and EVENTS[event].level != LEVELS[0]:
+            said.append(words)
+
+    return tell
 
 
 @dataclass(frozen=True)
@@ -90,3 +102,8 @@ def answer(to: Post, name: str, body: str = 'Acked-by: B Reviewer <b@example.org
         if line.startswith(b'Subject: ')
     )
     return post(f'{name}@x', f'Re: {subject}', body, to.msgid, author='b@example.org')
+
+
+def raw_series(name: str, of: int, revision: int = 1) -> list[bytes]:
+    """The bytes of a series' mails."""
+    return [one.raw for one in series(name, of, revision)]

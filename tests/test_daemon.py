@@ -25,7 +25,7 @@ from bot.model import (
 )
 from bot.store import Row, Store, Taken
 from bot.store.database import opened
-from tests.lettering import QUIET, Post, series
+from tests.lettering import QUIET, Post, series, telling
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 SERIES = Series('a.1.1@x', 'mm: a', Author('A', 'a@x'), 1, ())
@@ -48,7 +48,7 @@ class Desk:
         self.store = Store(opened(f'sqlite:///{folder / "state.db"}'), lambda: self.now)
         self.judge: Callable[[Taken], Review] = lambda _: Review(SERIES, APPLIED)
         self.worker = Worker(
-            self.store, lambda taken: (self.judge(taken), QUIET), DAY, self.said.append
+            self.store, lambda taken: (self.judge(taken), QUIET), DAY, telling(self.said)
         )
 
     def post(self, posts: Sequence[Post]) -> None:

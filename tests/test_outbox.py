@@ -29,7 +29,7 @@ from bot.store import Store
 from bot.store.database import opened
 from bot.store.outbox import MOST_TRIES
 from tests.lettering import Post as Mail
-from tests.lettering import post, series
+from tests.lettering import post, series, telling
 from tests.replying import finding, hit
 
 LIST = 'linux-mm'
@@ -128,7 +128,7 @@ class Desk:
     def sender(self) -> Sender:
         return Sender(
             self.store.outbox, self.office, Smtp('mx.example'), self.policy,  # type: ignore[arg-type]
-            self.look, 600.0, self.clock, lambda: self.stopped, self.said.append,
+            self.look, 600.0, self.clock, lambda: self.stopped, telling(self.said),
         )  # fmt: skip
 
     def look(self, msgid: str) -> bool:

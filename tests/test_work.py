@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,11 +78,11 @@ class Place:
         return process
 
     def states(self) -> dict[str, str]:
-        with sqlite3.connect(self.database) as db:
+        with closing(sqlite3.connect(self.database)) as db:
             return dict(db.execute('SELECT title, state FROM series ORDER BY id').fetchall())
 
     def work(self) -> list[tuple[int, ...]]:
-        with sqlite3.connect(self.database) as db:
+        with closing(sqlite3.connect(self.database)) as db:
             return db.execute('SELECT series, tries, kills FROM work').fetchall()
 
     def seen(self) -> list[str]:

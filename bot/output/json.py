@@ -47,13 +47,18 @@ def as_object(review: Review) -> dict[str, Any]:
             {'finding': _finding(review, one.finding), 'reason': one_line(one.reason)}
             for one in review.suppressed
         ],
-        'builds': [_build(build) for build in review.builds],
+        'builds': builds(review),
         'failures': [
             {'what': one.what, 'n': one.n, 'error': one_line(one.error, 500)}
             for one in failures_of(review)
         ],
         'verdict': review.verdict,
     }
+
+
+def builds(review: Review) -> list[dict[str, Any]]:
+    """Return the builds of a review as they are written."""
+    return [_build(build) for build in review.builds]
 
 
 def _series(series: Series | Incomplete | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from bot.model import Finding
 from bot.respond import Response
 from bot.store import orders
 from bot.store.database import only, transaction
+from bot.store.figures import Figures
 from bot.store.outbox import Outbox, forget
 from bot.store.tables import (
     CURSORS,
@@ -93,6 +94,7 @@ class Store:
         self._engine = engine
         self._clock = clock
         self.outbox = Outbox(engine, clock)
+        self.figures = Figures(engine, clock)
 
     @property
     def _now(self) -> int:

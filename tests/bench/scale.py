@@ -15,7 +15,7 @@ from bot.model import AppliedSeries, Author, Base, Review, Scope, Series
 from bot.respond import Response
 from bot.store import Store, Taken
 from bot.store.database import opened
-from tests.lettering import QUIET, series
+from tests.lettering import QUIET, series, telling
 from tests.services.postgres import Postgres, programs
 
 COST = 0.25
@@ -85,7 +85,7 @@ def main() -> None:
         time.sleep(COST)
         return Review(NOTHING, AppliedSeries(NOTHING, Base('t', 'r', 'c', 'w'), ())), QUIET
 
-    worker = Worker(store, judge, 0.0, lambda _: None)
+    worker = Worker(store, judge, 0.0, telling())
 
     def one(series: int) -> None:
         begun.append(time.time())

@@ -24,7 +24,7 @@ from bot.store import Store
 from bot.store.database import opened
 from tests.bench.tools import Row, made, timed
 from tests.gitrepo import ENV
-from tests.lettering import answer, post, series
+from tests.lettering import answer, post, series, telling
 from tests.services import publicinbox
 from tests.services.publicinbox import LIST, PublicInbox, serving
 
@@ -62,7 +62,7 @@ class _Watch:
         self.mirror = Mirror(url, LIST, folder / 'mirror', 60)
         self.store = Store(opened(f'sqlite:///{folder / "state.db"}'), time.time)
         self.watcher = Watcher(
-            self.store, [self.mirror], Scope(), YEARS, 3600.0, YEARS, time.time, print
+            self.store, [self.mirror], Scope(), YEARS, 3600.0, YEARS, time.time, telling()
         )
 
 

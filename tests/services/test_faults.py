@@ -15,7 +15,7 @@ from bot.model import AppliedSeries, Author, Base, Review, Series
 from bot.respond import Response
 from bot.store import Store, Taken
 from bot.store.database import opened
-from tests.lettering import QUIET, Post, answer, series
+from tests.lettering import QUIET, Post, answer, series, telling
 from tests.services import publicinbox
 from tests.services.faults import Fault, Proxy, failing
 from tests.services.publicinbox import LIST, PublicInbox, serving
@@ -34,7 +34,7 @@ def counting(store: Store, judged: list[int]) -> Worker:
         judged.append(taken.series)
         return CLEAN, QUIET
 
-    return Worker(store, judge, DAY, print)
+    return Worker(store, judge, DAY, telling())
 
 
 @pytest.fixture
@@ -223,12 +223,9 @@ def test_a_full_disk_loses_nothing(archive: PublicInbox, tmp_path: Path) -> None
 
 def test_a_clock_that_jumps_back_by_a_year(archive: PublicInbox, tmp_path: Path) -> None:
     now = [NOW]
-    said: list[str] = []
     store = Store(opened(f'sqlite:///{tmp_path / "state.db"}'), lambda: now[0])
     mirror = Mirror(archive.url, LIST, tmp_path / 'mirror', 10)
-    watcher = Watcher(
-        store, [mirror], SCOPE, 14 * DAY, 3600, 365 * DAY, lambda: now[0], said.append
-    )
+    watcher = Watcher(store, [mirror], SCOPE, 14 * DAY, 3600, 365 * DAY, lambda: now[0], telling())
     judged: list[int] = []
     worker = counting(store, judged)
     assert watcher.once() == 3

@@ -19,7 +19,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bot import __version__, mailbox
+from bot import __version__, mailbox, maintenance
 from bot import log as logs
 from bot import service as services
 from bot.config import Config, load
@@ -361,6 +361,7 @@ def list_mails(every: bool, config: Path | None) -> int:
     configured = load(config)
     with services.store_of(configured) as store:
         mails = store.outbox.rows(() if every else WAITING)
+    maintenance.warn(configured)
     print(outbox_output.listing(mails, width), end='')
     return CLEAN
 
@@ -440,8 +441,13 @@ def _mails(store: Store, ids: Sequence[int]) -> Iterator[Outgoing]:
 def status(config: Path | None, as_json: bool) -> int:
     """List the series: state, since when, and why."""
     configured = load(config)
+    maintenance.warn(configured)
     print(services.status(configured, as_json=as_json), end='')
     return CLEAN
+
+
+for command in maintenance.COMMANDS:
+    bot.add_command(command)
 
 
 @bot.group()

@@ -81,8 +81,12 @@ class Results:
         return self._folder / key[:2] / f'{key}.json'
 
 
-def prune(cache: Path, largest: int) -> None:
-    """Remove what was not used for longest, until the cache holds four fifths of `largest`."""
+def prune(cache: Path, largest: int) -> tuple[int, int]:
+    """
+    Remove what was not used for longest, until the cache holds four fifths of `largest`.
+
+    Only where it holds more than that. How many files went, and their bytes.
+    """
     files = []
     for folder in ('results', 'inputs', 'ccache', 'threads', 'words'):
         for path in (cache / folder).rglob('*'):
@@ -91,14 +95,17 @@ def prune(cache: Path, largest: int) -> None:
                 if path.is_file() or path.is_symlink():
                     files.append((stat.st_mtime, stat.st_size, path))
     total = sum(size for _, size, _ in files)
+    gone = freed = 0
     if total <= largest:
-        return
+        return 0, 0
     for _, size, path in sorted(files):
         with contextlib.suppress(OSError):
             path.unlink()
+            gone, freed = gone + 1, freed + size
         total -= size
         if total <= largest * 4 // 5:
-            return
+            break
+    return gone, freed
 
 
 def same_as(build: Build, n: int) -> Build:

@@ -32,6 +32,7 @@ from bot.sender import Sender
 from bot.series import assemble, parse_mail
 from bot.store import Store, Taken
 from bot.store.database import opened
+from tests.lettering import telling
 from tests.replying import BASE, BEFORE, FILE, LETTERHEAD, LIST, edited, finding, hit
 
 NOW = 1_774_000_000.0
@@ -88,7 +89,7 @@ class Exchange:
     def post(self, *mails: bytes) -> None:
         """The list has new mails."""
         watcher = Watcher(
-            self.store, (), SCOPE, 0, 0, 0, self.clock, self.said.append, self._weigh
+            self.store, (), SCOPE, 0, 0, 0, self.clock, telling(self.said), self._weigh
         )  # fmt: skip
         read = [letter(one, SCOPE) for one in mails]
         self.store.take_in('linux-mm', [watcher._weighed(one) for one in read if one], None)
@@ -97,7 +98,7 @@ class Exchange:
         """Work and send, so often; what went. The list brings it back, and answers to it."""
         for _ in range(count):
             for series in self.store.due():
-                Worker(self.store, self._judge, 0, self.said.append).one(series)
+                Worker(self.store, self._judge, 0, telling(self.said)).one(series)
             before = len(self.went)
             self._sender().once()
             sent = [one for _, one in self.went[before:]]
@@ -128,7 +129,7 @@ class Exchange:
     def _sender(self) -> Sender:
         return Sender(
             self.store.outbox, self, Smtp('mx.example'), self.policy, lambda _: False, 600.0,  # type: ignore[arg-type]
-            self.clock, lambda: False, self.said.append,
+            self.clock, lambda: False, telling(self.said),
         )  # fmt: skip
 
     def send(

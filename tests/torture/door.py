@@ -47,6 +47,7 @@ class Door:
         self._listener.bind(('127.0.0.1', 0))
         self._listener.listen(16)
         self.port = int(self._listener.getsockname()[1])
+        self._dialogues: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -75,6 +76,12 @@ class Door:
             self._plan = None
         self._go.set()
 
+    def settle(self) -> None:
+        """Wait until all that clients said has reached the server, dead as they may be."""
+        for one in self._dialogues:
+            one.join(60)
+            assert not one.is_alive()
+
     def _at(self, *stages: Stage) -> bool:
         """Stop here, if that is wanted; whether it was."""
         with self._lock:
@@ -91,7 +98,10 @@ class Door:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            dialogue = threading.Thread(target=self._serve, args=(client,), daemon=True)
+            self._dialogues = [one for one in self._dialogues if one.is_alive()]
+            self._dialogues.append(dialogue)
+            dialogue.start()
 
     def _serve(self, client: socket.socket) -> None:
         with (

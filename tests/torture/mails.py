@@ -113,6 +113,7 @@ def campaign(
                 storm.blow(kills)
                 door.fault = lambda: 'none'
                 proxy.choose = lambda _: 'none'
+                door.settle()
                 archiver.stop()
                 server.archive(archive, LIST)
                 _to_the_end(bot, stock)

@@ -8,7 +8,7 @@ DEMO = build/demo
 PYTEST = $(PY) -m pytest
 export KERNEL
 
-.PHONY: help demo test test-fast test-kernels check format lint types kernel bench evaluate docs torture clean
+.PHONY: help demo test test-fast test-kernels check format lint types kernel bench evaluate docs deb test-deb torture clean
 
 help:
 	@echo 'make demo          the bot on its sample kernel and series'
@@ -19,7 +19,9 @@ help:
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
 	@echo 'make bench         speed, as ratios'
 	@echo 'make evaluate      what the rules find of planted mistakes, and say of harmless patches'
-	@echo 'make docs          docs/rules.md from the rules, the mails in docs/replies.md'
+	@echo 'make docs          docs/rules.md, docs/bot.1, the mails in docs/replies.md'
+	@echo 'make deb           a Debian package, in build/deb'
+	@echo 'make test-deb      that package, in a Debian of its own (downloads 150 MB)'
 	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one)'
 
 $(READY): pyproject.toml constraints.txt .ci/packages
@@ -34,10 +36,10 @@ demo: $(READY)
 
 test: $(READY)
 	@test -n "$(KERNEL)" || $(PY) -m tests.kernel.debian || echo 'tests on a real kernel will be skipped'
-	$(PYTEST) --hypothesis-profile thorough -n auto --dist loadscope
+	$(PYTEST) -m 'not deb' --hypothesis-profile thorough -n auto --dist loadscope
 
 test-fast: $(READY)
-	$(PYTEST) -m 'not kernel' -n auto --dist loadscope
+	$(PYTEST) -m 'not kernel and not deb' -n auto --dist loadscope
 
 test-kernels: $(READY)
 	@$(PY) -m tests.kernel.debian --newest 2
@@ -67,7 +69,14 @@ evaluate: $(READY)
 
 docs: $(READY)
 	@$(BOT) rules explain --markdown >docs/rules.md
+	@$(PY) -m bot.manual >docs/bot.1
 	@$(PYTEST) -q --write-goldens tests/test_docs.py
+
+deb: $(READY)
+	@sh debian/build $(PY) build/deb
+
+test-deb: $(READY)
+	$(PYTEST) -m deb
 
 torture: $(READY)
 	$(PY) -m tests.torture

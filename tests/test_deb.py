@@ -1,0 +1,230 @@
+"""
+The Debian package: what is in it; and, with `make test-deb`, that it installs and its units run.
+
+The second is a Debian of its own with a real systemd (tests/container.py), in
+which docs/operate.md is followed to the letter, addresses aside.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot import __version__
+from tests import container
+from tests.conftest import Demo
+from tests.container import Container
+from tests.lettering import post
+from tests.services import publicinbox
+from tests.services.test_replies import posted
+from tests.test_docs import MM, steps
+
+ROOT = Path(__file__).parent.parent
+HOME = './usr/lib/vma-review-bot'
+PYTHON = Path('/usr/bin/python3')
+
+
+def build(folder: Path, *words: str) -> Path:
+    if shutil.which('dpkg-deb') is None or not PYTHON.exists():
+        pytest.skip("no dpkg-deb, or no python3 of Debian's")
+    done = subprocess.run(
+        ['sh', 'debian/build', sys.executable, str(folder), *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (package,) = folder.glob('*.deb')
+    return package
+
+
+def members(package: Path, folder: Path) -> dict[str, tarfile.TarInfo]:
+    """What the package puts on a machine, by name."""
+    out = folder / 'files.tar'
+    with out.open('wb') as file:
+        subprocess.run(['dpkg-deb', '--fsys-tarfile', str(package)], check=True, stdout=file)
+    with tarfile.open(out) as tar:
+        return {member.name: member for member in tar}
+
+
+@pytest.fixture(scope='module')
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package without the libraries, which a registry would have to give."""
+    return build(tmp_path_factory.mktemp('deb') / 'out', '--without-libraries')
+
+
+def test_what_is_in_it(package: Path, tmp_path: Path) -> None:
+    files = members(package, tmp_path)
+    names = set(files)
+    program = f'{HOME}/lib/python3.{_minor()}/site-packages'
+    for name in ('bot/cli.py', 'bot/templates/patch.j2', 'bot/store/migrations/env.py',
+                 'bot/demo/tree/mm/vma.c', 'rules/compat_pair.py'):  # fmt: skip
+        assert f'{program}/{name}' in names
+    assert f'{program}/bot/__pycache__/cli.cpython-3{_minor()}.pyc' in names
+    units = {path.name for path in (ROOT / 'systemd').glob('vma-bot*')}
+    assert {f'./usr/lib/systemd/system/{unit}' for unit in units} <= names
+    for name in ('./etc/vma-review-bot/config.toml', './usr/share/man/man1/bot.1.gz',
+                 './usr/lib/sysusers.d/vma-review-bot.conf',
+                 './usr/lib/tmpfiles.d/vma-review-bot.conf',
+                 './usr/share/bash-completion/completions/bot'):  # fmt: skip
+        assert name in names
+    assert files['./usr/bin/bot'].linkname == '/usr/lib/vma-review-bot/bin/bot'
+    assert files[f'{HOME}/bin/python3'].linkname == '/usr/bin/python3'
+    assert {(one.uid, one.gid) for one in files.values()} == {(0, 0)}
+    assert [one.name for one in files.values() if not one.issym() and one.mode & 0o7022] == []
+    assert [name for name in names if re.match(r'\./(var|run|tmp|home|root)\b', name)] == []
+
+
+def test_nothing_tells_where_it_was_made(package: Path) -> None:
+    root = package.parent / 'root'
+    assert (root / HOME / 'bin/bot').read_text().startswith('#!/usr/lib/vma-review-bot/bin/python3')
+    for path in root.rglob('*'):
+        if path.is_file() and not path.is_symlink():
+            assert str(package.parent).encode() not in path.read_bytes(), path
+            assert str(ROOT).encode() not in path.read_bytes(), path
+
+
+def test_what_dpkg_is_told(package: Path) -> None:
+    def field(name: str) -> str:
+        return subprocess.run(
+            ['dpkg-deb', '--field', str(package), name], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert field('Version') == __version__
+    assert f'python3 (<< 3.{_minor() + 1})' in field('Depends')
+    control = package.parent / 'root/DEBIAN'
+    assert (control / 'conffiles').read_text() == '/etc/vma-review-bot/config.toml\n'
+    for name in ('postinst', 'prerm', 'postrm'):
+        subprocess.run(['sh', '-n', str(control / name)], check=True)
+
+
+def test_the_installed_configuration_is_the_sample_with_the_services_places(package: Path) -> None:
+    sample = (ROOT / 'config.toml').read_text().splitlines()
+    installed = (package.parent / 'root/etc/vma-review-bot/config.toml').read_text().splitlines()
+    changed = [new for old, new in zip(sample, installed, strict=True) if old != new]
+    assert [line.partition(' #')[0] for line in changed] == [
+        'url = "sqlite:////var/lib/vma-review-bot/state.db"',
+        'stop_file = "/var/lib/vma-review-bot/STOP"',
+    ]
+
+
+def test_the_same_again_is_the_same(package: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / 'again', '--without-libraries')
+    first, second = (hashlib.sha256(one.read_bytes()).hexdigest() for one in (package, again))
+    assert first == second
+
+
+def _minor() -> int:
+    said = subprocess.run(
+        [PYTHON, '-c', 'import sys; print(sys.version_info.minor)'],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return int(said)
+
+
+# --- make test-deb --------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """A Debian with the package installed, and booted."""
+    if reason := container.unavailable():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp('machine')
+    package = build(folder / 'out')
+    root = folder / 'root'
+    container.debian(root)
+    with container.booted(root) as booted:
+        shutil.copy(package, root / 'root' / package.name)
+        booted.run('apt-get -q update')
+        booted.run(f'apt-get -q install -y --no-install-recommends /root/{package.name}')
+        yield booted
+
+
+@pytest.mark.deb
+def test_it_installs_and_starts_nothing(machine: Container) -> None:
+    assert machine.run('bot --version') == f'bot, version {__version__}\n'
+    assert machine.run('vma-bot --version') == f'bot, version {__version__}\n'
+    listed = machine.run('systemctl list-unit-files --no-legend vma-bot.target vma-bot-sync.timer')
+    assert [line.split()[1] for line in listed.splitlines()] == ['disabled', 'disabled']
+    assert machine.run('systemctl list-units --no-legend "vma-bot*"') == ''
+    assert machine.run('stat -c "%U %G %a" /var/lib/vma-review-bot') == 'root vma-bot 2770\n'
+
+
+@pytest.mark.deb
+def test_the_demo_is_checked(machine: Container) -> None:
+    machine.run('cd /root && /usr/lib/vma-review-bot/bin/python3 -P -m bot.demo demo')
+    said = machine.run('cd /root; bot check --tree demo/linux.git demo/series.mbox', check=False)
+    assert said.endswith('3 errors, 3 warnings\n')
+    assert 'vma  base  5 tests passed' in said
+
+
+@pytest.mark.deb
+def test_the_page_followed_to_the_letter(machine: Container, sample: Demo, tmp_path: Path) -> None:
+    if publicinbox.MISSING:
+        pytest.skip(f'not installed: {", ".join(publicinbox.MISSING)}')
+    tree = machine.root / 'srv/mm.git'
+    shutil.copytree(sample.tree, tree)
+    for name in ('mm-unstable', 'mm-stable'):
+        subprocess.run(['git', '-C', str(tree), 'branch', name], check=True)
+    machine.run('chown -R vma-bot-watch /srv/mm.git')  # git reads nobody else's
+    said = ''
+    with publicinbox.serving(tmp_path / 'archive', [post('old@x', 'hello', 'x\n').raw]) as archive:
+        for step in steps():
+            text = step.text.replace(MM, '/srv/mm.git')
+            text = text.replace('https://lore.kernel.org', archive.url)
+            if step.language == 'toml':
+                (machine.root / step.what.lstrip('/')).write_text(text)
+                continue
+            if step.what == 'a series arrives':
+                machine.wait_for('bot status', 'nothing yet')
+                archive.add(posted(sample))
+                machine.run('systemctl restart vma-bot-watch')  # instead of two minutes
+                machine.wait_for('bot outbox list', 'held')
+            said += machine.run(f'set -e\n{text}')
+        for unit in ('vma-bot-watch', 'vma-bot-work@1', 'vma-bot-send'):
+            assert machine.run(f'systemctl is-active {unit}') == 'active\n'
+            assert machine.run(f'systemctl show -P NRestarts {unit}') == '0\n'
+    assert 'held' in said
+    assert 'mail 1: rejected' in said
+
+
+@pytest.mark.deb
+def test_each_part_runs_as_its_own_user_with_its_own_privileges(machine: Container) -> None:
+    def of(unit: str, what: str) -> str:
+        return machine.run(
+            f'pid=$(systemctl show -P MainPID {unit}); {what.replace("PID", "$pid")}'
+        )
+
+    parts = ('vma-bot-watch', 'vma-bot-work@1', 'vma-bot-send')
+    owners = [of(unit, 'stat -c %U /proc/PID').strip() for unit in parts]
+    assert owners == ['vma-bot-watch', 'vma-bot-work', 'vma-bot-send']
+    for unit in parts:
+        status = of(unit, 'cat /proc/PID/status')
+        assert 'CapBnd:\t0000000000000000' in status
+        assert 'NoNewPrivs:\t1' in status
+        assert 'Seccomp:\t2' in status
+    # bot work has a network of its own, with nothing in it.
+    networks = [of(unit, 'readlink /proc/PID/ns/net') for unit in ('vma-bot-watch', *parts)]
+    assert networks[0] == networks[1] == networks[3] != networks[2]
+    # The password is bot send's alone.
+    password = '/run/credentials/vma-bot-send.service/smtp-password'
+    machine.run(f'sudo -u vma-bot-send test -r {password}')
+    for other in ('vma-bot-watch', 'vma-bot-work'):
+        machine.run(f'! sudo -u {other} test -r {password}')
+        machine.run(f'! sudo -u {other} test -r /etc/vma-review-bot/smtp-password')
+
+
+@pytest.mark.deb
+def test_state_is_removed_by_a_purge_alone(machine: Container) -> None:
+    machine.run('apt-get -q remove -y vma-review-bot')
+    assert machine.run('systemctl list-units --no-legend "vma-bot*"').strip() == ''
+    machine.run('test -s /var/lib/vma-review-bot/state.db')
+    machine.run('test -f /etc/vma-review-bot/config.toml && test ! -e /usr/lib/vma-review-bot')
+    machine.run('apt-get -q purge -y vma-review-bot')
+    machine.run('test ! -e /var/lib/vma-review-bot && test ! -e /etc/vma-review-bot')
+    assert machine.run('find /etc/systemd /var/lib/systemd -name "vma-bot*"') == ''

@@ -23,7 +23,7 @@ from tests.container import Container
 from tests.lettering import post
 from tests.services import publicinbox
 from tests.services.test_replies import posted
-from tests.test_docs import MM, steps
+from tests.test_pages import MM, steps
 
 ROOT = Path(__file__).parent.parent
 HOME = './usr/lib/vma-review-bot'

@@ -16,6 +16,8 @@ from bot.model import Limits
 
 CGROUPS = Path('/sys/fs/cgroup')
 NUMBERS = itertools.count()
+WANTED = {'memory', 'pids'}
+"""The controllers that keep our limits."""
 
 
 def memory_limit(limits: Limits) -> str:
@@ -96,14 +98,22 @@ def delegated(root: Path = CGROUPS, own: Path = Path('/proc/self/cgroup')) -> Pa
     if mine is None:
         return None
     here = root / mine.lstrip('/')
-    for group in (here, here.parent):
-        try:
-            given = (group / 'cgroup.subtree_control').read_text().split()
-        except OSError:
-            continue
-        if {'memory', 'pids'} <= set(given) and _ours(group):
-            return group
-    return None
+    return next((group for group in (here, here.parent) if _ours(group) and _limits(group)), None)
+
+
+def _limits(group: Path) -> bool:
+    """Whether groups below this one may have limits; what it was given, it can hand on."""
+    control = group / 'cgroup.subtree_control'
+    try:
+        if set(control.read_text().split()) >= WANTED:
+            return True
+        if not set((group / 'cgroup.controllers').read_text().split()) >= WANTED:
+            return False
+        # systemd gives them to a service, and leaves to the service what is below.
+        control.write_text(' '.join(f'+{name}' for name in sorted(WANTED)))
+    except OSError:
+        return False
+    return True
 
 
 def _ours(group: Path) -> bool:

@@ -38,6 +38,21 @@ def test_the_delegated_parent_is_found(root: Path) -> None:
     assert delegated(root, root / 'own') == service
 
 
+def test_what_a_service_was_given_is_handed_on(root: Path) -> None:
+    service = root / 'system.slice' / 'bot.service'
+    (service / 'cgroup.subtree_control').write_text('\n')
+    (service / 'cgroup.controllers').write_text('cpu memory pids\n')
+    if os.geteuid() == 0:
+        assert delegated(root, root / 'own') is None
+        assert (service / 'cgroup.subtree_control').read_text() == '\n'
+        try:
+            os.setxattr(service, 'user.delegate', b'1')
+        except OSError:
+            pytest.skip('no extended attributes on this file system')
+    assert delegated(root, root / 'own') == service
+    assert (service / 'cgroup.subtree_control').read_text() == '+memory +pids'
+
+
 def test_version_1_has_none(root: Path) -> None:
     (root / 'own').write_text('12:memory:/x\n1:name=systemd:/x\n')
     assert delegated(root, root / 'own') is None

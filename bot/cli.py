@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 
 from bot import __version__, mailbox, maintenance
+from bot import doctor as doctors
 from bot import log as logs
 from bot import service as services
 from bot.config import Config, load
@@ -34,6 +35,7 @@ from bot.model import (
 )
 from bot.outgoing import Outgoing
 from bot.output import b4 as b4_output
+from bot.output import doctor as doctor_output
 from bot.output import gate as gate_output
 from bot.output import json as json_output
 from bot.output import ktap as ktap_output
@@ -486,20 +488,29 @@ def sync(names: tuple[str, ...], config: Path | None) -> int:
 @click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
 @click.option('--tree', metavar='PATH', help='Kernel repository (read only).')
 @click.option('--base', metavar='REF', default=None, help='Its commit; default: the first ref.')
+@click.option('--json', 'as_json', is_flag=True, help='One object a line.')
 @click.option('-q', '--quiet', is_flag=True, help='No progress on stderr.')
 def doctor(
-    harness: str | None, config: Path | None, tree: str | None, base: str | None, quiet: bool
-) -> int:
+    harness: str | None, config: Path | None, tree: str | None, base: str | None, as_json: bool,
+    quiet: bool,
+) -> int:  # fmt: skip
     """
-    Say whether the parts that the bot relies on work here.
+    Say whether the parts that the bot relies on work here, and what mends them.
 
-    With --harness, each harness is built at a tree's first ref twice: in the
+    Nothing is sent or changed. Ask as the user that the service runs as. Exit
+    code: 0, or 1 where a part has an error.
+
+    With --harness instead, each harness is built at a tree's first ref twice: in the
     full tree, and in the files that it was learnt to read. Exit code: 0 both
     gave the same, 1 not, 3 could not be done.
     """
-    if harness is None:
-        raise UsageError('doctor looks at the harnesses only, so far: bot doctor --harness')
     configured = load(config)
+    if harness is None:
+        parts = doctors.examine(configured)
+        width, colour = _terminal()
+        shown = doctor_output.as_json(parts) if as_json else None
+        print(shown or doctor_output.render(parts, width, colour=colour), end='')
+        return doctors.worst(parts)
     options = Options(config, tree, base, None, harness or None, len(os.sched_getaffinity(0)),
                       'text', 'warning', True, False, quiet)  # fmt: skip
     progress = Progress(quiet=quiet)

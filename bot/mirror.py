@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -78,6 +79,8 @@ class Mirror:
         self._session.headers['User-Agent'] = f'vma-review-bot/{__version__}'
         self._since: dict[str, str] = {}
         self._manifest: dict[int, str] = {}
+        self.dated: float | None = None
+        """The archive's time (seconds since 1970) at its last answer."""
         self.warnings: list[str] = []
         """What an operator should know; whoever shows them empties the list."""
         milliseconds = int(timeout * 1000)
@@ -95,6 +98,7 @@ class Mirror:
                 stream=True,
             )
             with answer:
+                self.dated = _time(answer.headers.get('Date', ''))
                 if answer.status_code == 304 and self._manifest:
                     return self._manifest
                 if answer.status_code != 200:
@@ -224,6 +228,13 @@ def _fingerprints(body: bytes, url: str) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
+def _time(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
 def _tip(repo: pygit2.Repository) -> pygit2.Oid | None:
     for name in ('refs/heads/master', 'refs/heads/main'):
         if name in repo.references:
@@ -275,5 +286,8 @@ def _mail(repo: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
 
 
 def _reason(error: requests.RequestException) -> str:
-    text = str(error)
+    inner: BaseException = error
+    while (cause := inner.__cause__ or inner.__context__) is not None:
+        inner = cause
+    text = str(getattr(inner, 'strerror', None) or error)
     return text if len(text) < 200 else type(error).__name__

@@ -38,6 +38,8 @@ def test_the_shipped_file_is_the_defaults() -> None:
     assert (config.smtp, config.grace) == (defaults.smtp, defaults.grace)
     assert (config.processes, config.patience) == (defaults.processes, defaults.patience)
     assert config.patchwork is defaults.patchwork is None
+    assert (config.log_format, config.log_level) == (defaults.log_format, defaults.log_level)
+    assert (config.metrics_port, config.metrics_file) == (None, None)
 
 
 def test_the_shipped_file_with_every_key_uncommented_is_valid(tmp_path: Path) -> None:
@@ -54,6 +56,8 @@ def test_the_shipped_file_with_every_key_uncommented_is_valid(tmp_path: Path) ->
     }
     assert {'time', 'memory', 'refs', 'within', 'packages', 'cache', 'disable'} <= keys
 
+    assert config.metrics_port == 9464
+    assert config.metrics_file == Path('/var/lib/prometheus/node-exporter/vma-bot.prom')
     assert config.smtp == Smtp(
         'mail.example.org', 587, 'tls', 'vma-bot', '/etc/vma-review-bot/password'
     )
@@ -111,6 +115,8 @@ def test_a_table_of_a_known_harness_changes_only_its_keys(tmp_path: Path) -> Non
         ('[sandbox]\nmemory = "4 GB"\n', '"sandbox.memory" must be a size such as'),
         ('[sandbox]\nprocesses = "many"\n', '"sandbox.processes": input should be a valid integer'),
         ('[sandbox]\nprocesses = 1\n', '"sandbox.processes": input should be greater than'),
+        ('[log]\nformat = "xml"\n', '"log.format": input should be'),
+        ('[metrics]\nport = 99999\n', '"metrics.port": input should be less'),
         ('[rules]\ndisable = "x"\n', '"rules.disable": input should be a valid list'),
         ('[patchwork]\nurl = "https://x"\n', '"patchwork.project": field required'),
         (PATCHWORK + 'context = "a b"\n', '"patchwork.context": string should match pattern'),

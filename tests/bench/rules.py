@@ -11,10 +11,9 @@ from bot.bases import Place, choose
 from bot.model import AppliedSeries, Severity, Snapshot, Subject, Tree
 from bot.review import run_rules
 from bot.tree import Quarantine
-from rules import ALL
 from tests.bench.tools import Row, checkout, compare, git, made, series_of
 from tests.evaluate import harmless
-from tests.evaluate.planting import Kept
+from tests.evaluate.planting import EVALUATED, Kept
 from tests.kernel.conftest import share_words
 from tests.kernel.seed import Commit, Seed
 
@@ -38,7 +37,7 @@ def rows(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:
             place = Place(Tree('x', str(repo.path)), quarantine)
             applied = choose(series_of(mbox), [place], base)
             assert isinstance(applied, AppliedSeries)
-            findings, failures = run_rules(ALL, Subject(applied.series, applied))
+            findings, failures = run_rules(EVALUATED, Subject(applied.series, applied))
         assert not [one for one in findings if one.severity > Severity.NOTE], findings
         assert not failures, failures
 

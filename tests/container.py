@@ -47,6 +47,7 @@ cd $root
 mkdir -p .old
 pivot_root . .old
 umount -l /.old
+mount --make-rshared /
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system \
 	--log-target=null --show-status=0 systemd.unit=multi-user.target
 ' sh "$root" "$3"

@@ -12,6 +12,7 @@ import fnmatch
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bot.envelope import Envelope, is_address
 from bot.model import Author, Finding, Severity
@@ -279,7 +280,7 @@ def asked_before(history: History) -> dict[str, Asked]:
     return found
 
 
-def _said(policies: Sequence[ListPolicy], name: str) -> Iterator:  # type: ignore[type-arg]
+def _said(policies: Sequence[ListPolicy], name: str) -> Iterator[Any]:
     return (value for one in policies if (value := getattr(one, name)) is not None)
 
 

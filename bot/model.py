@@ -246,7 +246,12 @@ class Snapshot(Protocol):
         """Yield the paths of all files below `prefix` (a folder, or '' for all), sorted."""
 
     def knows(self, word: str) -> bool:
-        """Whether a C identifier stands anywhere in the tree, be it in code or prose."""
+        """
+        Whether a C identifier stands anywhere in the tree, be it in code or prose.
+
+        Written `range{`: whether `struct range {` stands somewhere indented, as
+        documents show a struct.
+        """
 
     def near(self, word: str) -> tuple[str, ...]:
         """Return the identifiers of the tree within two edits of `word`, nearest first."""

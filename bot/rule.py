@@ -37,6 +37,7 @@ Check = Callable[[Subject], Iterator[Hit]]
 FIXES = re.compile(r'(?:commit\s+)?(?P<id>[0-9a-fA-F]{5,40})\b')
 """How the value of a Fixes: tag begins."""
 WORD = re.compile(r'[A-Za-z_]\w*')
+SHOWN = re.compile(r'(?<=[ \t])struct (\w+) \{')
 AUTHOR = Author('A Developer', 'dev@example.org')
 BASE = Base('case', 'base', '0' * 40, 'the case')
 
@@ -134,12 +135,14 @@ class Files:
 
     def near(self, word: str) -> tuple[str, ...]:
         """Return the words of the files within two edits of `word`, nearest first."""
-        found = ((edits(word, other), other) for other in self._words)
+        found = ((edits(word, other), other) for other in self._words if other.isidentifier())
         return tuple(other for distance, other in sorted(found) if 0 < distance <= 2)
 
     @cached_property
     def _words(self) -> frozenset[str]:
-        return frozenset(word for text in self._files.values() for word in WORD.findall(text))
+        texts = self._files.values()
+        shown = (f'{struct}{{' for text in texts for struct in SHOWN.findall(text))
+        return frozenset((*shown, *(word for text in texts for word in WORD.findall(text))))
 
 
 def edits(one: str, two: str, most: int = 2) -> int:

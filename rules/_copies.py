@@ -7,7 +7,8 @@ when their tokens are: comments, storage words and attributes do not count.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from bot.csyntax import Definition, parse
 from bot.model import Snapshot, Step
@@ -44,6 +45,12 @@ def definitions(text: bytes | None) -> list[Definition]:
     if text is None:
         return []
     return [found for found in parse(text).definitions if found.kind in COPIED_KINDS]
+
+
+@lru_cache(maxsize=64)
+def by_key_in(text: bytes | None) -> Mapping[Key, Sequence[Definition]]:
+    """Group the definitions of a file that can be a copy or an original."""
+    return by_key(definitions(text))
 
 
 def by_key(found: Iterable[Definition]) -> dict[Key, list[Definition]]:

@@ -86,10 +86,10 @@ def _structs(text: bytes) -> dict[str, list[Definition]]:
 
 def _documents(subject: Subject, names: set[str]) -> list[str]:
     """Return the documents that may show one of the structs, before or during the series."""
-    shown = [f'struct {name} {{'.encode() for name in sorted(names)]
     tree = subject.steps[0].pre
+    shown = [f'struct {name} {{'.encode() for name in sorted(names) if tree.knows(f'{name}{{')]
     found = {diff.path for step in subject.steps for diff in step.files}
-    for path in tree.list('Documentation'):
+    for path in tree.list('Documentation') if shown else ():
         if _is_document(path) and path not in found:
             text = tree.read(path) or b''
             if any(one in text for one in shown):

@@ -15,7 +15,7 @@ the two patches, since vma-test-build says so; where the original alone goes
 and comes back; and where the series does not touch the copies.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -70,14 +70,12 @@ class _Moment:
     paths: tuple[str, ...]
 
     @cached_property
-    def mine(self) -> dict[copies.Key, list[Definition]]:
-        return copies.by_key(copies.definitions(self.tree.read(copies.COPIES)))
+    def mine(self) -> Mapping[copies.Key, Sequence[Definition]]:
+        return copies.by_key_in(self.tree.read(copies.COPIES))
 
     @cached_property
-    def files(self) -> dict[str, dict[copies.Key, list[Definition]]]:
-        return {
-            path: copies.by_key(copies.definitions(self.tree.read(path))) for path in self.paths
-        }
+    def files(self) -> dict[str, Mapping[copies.Key, Sequence[Definition]]]:
+        return {path: copies.by_key_in(self.tree.read(path)) for path in self.paths}
 
     def originals(self, key: copies.Key) -> list[Definition]:
         return [found for file in self.files.values() for found in file.get(key, [])]

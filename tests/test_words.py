@@ -25,6 +25,8 @@ FILES: Mapping[str, bytes] = {
     'mm/kasan/deep/er.c': b'/* kasan_word */\n',
     'include/linux/mm.h': b'#define TEST(n, a) int folio_test_##n(a); int get_##a##_lock(a)\n',
     'drivers/gpu/regs.h': b'#define mmREG_12_MASK 0x1\n#define PLAIN_MASK 2\n',
+    'Documentation/mm/range.rst': b'Shown::\n\n    struct range {\n        int flags;\n    };\n',
+    'mm/range.c': b'struct hidden {\n\tint x;\n};\n',
     'logo.bin': b'\0\1binary_word\n',
 }
 
@@ -61,6 +63,9 @@ def test_knows_what_stands_anywhere(repo: Repo, cache: Path) -> None:
         assert tree.knows('folio_test_##')
         assert tree.knows('##_lock')
         assert not tree.knows('folio_##')
+        assert tree.knows('range{')
+        assert not tree.knows('hidden{')
+        assert 'range{' not in tree.near('range_')
         assert not tree.knows('na\xefve_word')
 
 

@@ -27,7 +27,7 @@ import pygit2
 from bot.errors import TreeError
 from bot.tree.words import Words, cut, left_out, line_of, trailer
 
-FORMAT = 1
+FORMAT = 2
 DEPTH = 2
 MANY = 1 << 18
 """Words after which those that are left out are thrown away, lest they fill the memory."""

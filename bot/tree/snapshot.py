@@ -72,8 +72,9 @@ class GitSnapshot:
         Whether a C identifier stands anywhere in the tree, or in its base.
 
         Written `folio_test_##` or `##_locked`: whether a macro there pastes it
-        to its argument. True where it can't be said: of words that are in no
-        index (`left_out()`), and in a partial clone.
+        to its argument; written `vm_area_desc{`: whether `struct vm_area_desc {`
+        stands there indented, as documents show a struct. True where it can't be
+        said: of words that are in no index (`left_out()`), and in a partial clone.
         """
         sought = word.encode('ascii', 'replace')
         if left_out(sought) or sought in self._fresh:

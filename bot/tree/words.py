@@ -6,7 +6,8 @@ A line is a character for the word's length, and the word: the lines of one
 length lie together and are equally long, so a look-up is a binary search
 without line ends, and words like another one are sought among lines of about
 its length only. Beside the words stand the fragments that macros paste to
-their arguments, as `folio_test_##` and `##_locked`.
+their arguments, as `folio_test_##` and `##_locked`, and the structs whose first
+line stands indented, as documents show them, as `vm_area_desc{`.
 
 Left out, and said to be known: words shorter than three characters or longer
 than 93, and names of registers and pins (capitals and digits), of which Linux
@@ -25,6 +26,7 @@ SHORTEST, LONGEST = 3, 93
 MOST, LONG, ALIKE = 2, 12, 5
 """`near()`: edits between words (one in words that are not `LONG`), and how many it returns."""
 REGISTER = re.compile(rb'[a-z]{0,3}[A-Z_]*\d[A-Z0-9_]*')
+SHOWN = re.compile(rb'struct (\w+) \{')
 MACRO = re.compile(rb'#[ \t]*define[ \t]+\w+\(([^)#]{0,400})\)((?:[^\n\\]|\\\n|\\.)*)')
 GLUED = 4
 """Characters that a fragment must have to be the better part of a name."""
@@ -42,7 +44,18 @@ def cut(text: bytes) -> list[bytes]:
     if b'\0' in text[:8000]:
         return []
     cut = text.translate(APART).split()
-    return [*cut, *_fragments(text)] if b'##' in text else cut
+    if b'##' in text:
+        cut += _fragments(text)
+    if b' {' in text:
+        cut += _shown(text)
+    return cut
+
+
+def _shown(text: bytes) -> Iterator[bytes]:
+    """Yield the structs whose first line is indented: `vm_area_desc{`."""
+    for found in SHOWN.finditer(text):
+        if text[max(found.start() - 1, 0) : found.start()] in (b' ', b'\t'):
+            yield found[1] + b'{'
 
 
 def _fragments(text: bytes) -> Iterator[bytes]:
@@ -82,7 +95,7 @@ def near(word: bytes, words: 'Words | None', others: set[bytes]) -> list[bytes]:
         if abs(len(other) - len(word)) <= MOST and any(part in other for part in parts)
     }
     most = MOST if len(word) >= LONG else 1
-    named = [other for other in found if b'#' not in other]
+    named = [other for other in found if b'#' not in other and b'{' not in other]
     measured = sorted((edits(word.decode(), other.decode(), most), other) for other in named)
     return [other for distance, other in measured if 0 < distance <= most][:ALIKE]
 

@@ -1,9 +1,11 @@
 """The documentation: its links lead somewhere; who follows it line by line gets what it says."""
 
+import contextlib
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.conftest import Demo
 from tests.lettering import post
+from tests.mailserver import Scripted, certificate
 from tests.services import publicinbox
 from tests.services.test_replies import posted
 
@@ -66,6 +69,18 @@ def test_every_page_is_linked_from_the_readme() -> None:
 STEP = re.compile(r'^<!-- walk(?:: (?P<what>.*?))? -->\n```(?P<language>\w+)\n(?P<text>.*?)^```$',
                   re.M | re.S)  # fmt: skip
 MM = 'https://git.kernel.org/pub/scm/linux/kernel/git/akpm/mm.git'
+MX = '"mail.example.org"'
+
+
+@contextlib.contextmanager
+def mail_server(folder: Path) -> Iterator[tuple[Scripted, str]]:
+    """The page's mail server, on loopback; and what the configuration has in its place."""
+    made = certificate(folder, 'IP:127.0.0.1')
+    server = Scripted(tls=made.context, users={'vma-bot': 'the password'})
+    try:
+        yield server, f'"127.0.0.1"\nport = {server.port}\nca_file = "{made.path}"'
+    finally:
+        server.stop()
 
 
 @dataclass(frozen=True)
@@ -87,15 +102,15 @@ class Walk:
     Follows the page in a folder that stands for the machine.
 
     What is put in place of what the page says: /etc, /var and /run by folders of
-    their own, the kernel's and the archive's address by local ones, `sudo` by
-    nothing, and `systemctl enable --now` by one round of what the unit's
-    `ExecStart=` runs, in the unit's environment. tests/test_deb.py puts the
-    addresses only.
+    their own, the addresses of the kernel, the archive and the mail server by
+    local ones, `sudo` by nothing, and `systemctl enable --now` by one round of
+    what the unit's `ExecStart=` runs, in the unit's environment, with its
+    credential where systemd puts it. tests/test_deb.py puts the addresses only.
     """
 
-    def __init__(self, root: Path, archive: str, tree: Path) -> None:
+    def __init__(self, root: Path, addresses: dict[str, str]) -> None:
         self.root = root
-        self.replaced = {MM: str(tree), 'https://lore.kernel.org': archive}
+        self.replaced = dict(addresses)
         for name in ('/etc', '/var', '/run'):
             self.replaced[f'{name}/'] = f'{root}{name}/'
         (root / 'bin').mkdir(parents=True)
@@ -116,7 +131,7 @@ class Walk:
 
     def here(self, text: str) -> str:
         for old, new in self.replaced.items():
-            text = re.sub(rf'(?<![\w.]){re.escape(old)}', lambda _, new=new: new, text)  # type: ignore[misc]
+            text = re.sub(rf'(?<![\w.]){re.escape(old)}', lambda _, new=new: new, text)  # type: ignore[misc]  # mypy knows no lambda's defaults
         return text
 
     def run(self, command: str) -> str:
@@ -137,6 +152,12 @@ class Walk:
         if name.endswith('.timer'):
             self.unit(name.replace('.timer', '.service'))
             return
+        for credential, source in re.findall(r'^LoadCredential=(.*?):(.*)$', text, re.M):
+            handed = self.root / 'run/credentials' / name / credential
+            handed.parent.mkdir(parents=True, exist_ok=True)
+            handed.unlink(missing_ok=True)
+            handed.write_bytes(Path(self.here(source)).read_bytes())
+            handed.chmod(0o400)
         command = re.search(r'^ExecStart=/usr/bin/(bot .*)$', text, re.M)
         assert command is not None
         once = '' if 'Type=oneshot' in text else ' --once'
@@ -166,15 +187,24 @@ def test_who_follows_the_page_gets_to_a_held_reply(sample: Demo, tmp_path: Path)
     subprocess.run(['git', '-C', str(tree), 'branch', 'mm-stable'], check=True)
     old = post('old@x', 'hello', 'x\n').raw
     said = []
-    with publicinbox.serving(tmp_path / 'archive', [old]) as archive:
-        walk = Walk(tmp_path / 'machine', archive.url, tree)
+    with (
+        publicinbox.serving(tmp_path / 'archive', [old]) as archive,
+        mail_server(tmp_path / 'tls') as (server, address),
+    ):
+        addresses = {MM: str(tree), 'https://lore.kernel.org': archive.url, MX: address}
+        walk = Walk(tmp_path / 'machine', addresses)
         for step in steps():
             if step.what == 'a series arrives':
                 archive.add(posted(sample))
                 walk.unit('vma-bot.target')  # two minutes later
             said.append(walk.follow(step))
-    clone, config, password, started, arrived, decided = said
+    clone, config, password, looked, started, tried, arrived, decided = said
     assert (clone, config, password) == ('', '', '')
+    assert looked.endswith('\n0 errors, 0 warnings\n'), looked
+    assert re.search(r'^off +password +vma-bot-send.service alone is given it', looked, re.M)
+    assert tried.endswith('\n0 errors, 0 warnings\n'), tried
+    assert 'vma-bot can log in' in tried
+    assert server.received == []
     assert started == 'nothing yet\nno mails\n'
     assert re.search(r'^1 +reviewed .* 6/6 ', arrived, re.M), arrived
     assert re.search(r'^ *1 +held ', arrived, re.M), arrived

@@ -51,6 +51,7 @@ def main() -> int:
                 rows, floors = harness.one_patch(version, tree, made(folder / f'one{number}'))
                 show(rows)
                 notes += floors
+            show(harness.whole(kernel, made(folder / 'whole')))
             rows, floors = harness.many(kernel, made(folder / 'many'))
             show(rows)
             row = harness.overhead(kernel, made(folder / 'overhead'))

@@ -10,6 +10,7 @@ compiled and timed alone for it, without ccache.
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,7 @@ from bot.model import AppliedSeries, Build, Harness, Passed, Tree
 from bot.sandbox import Cage
 from bot.tree import GitSnapshot, Quarantine
 from tests.bench.tools import Row, checkout, compare, git, made, series_of, series_on, timed
+from tests.kernel.conftest import share_words
 
 INPUTS = ('mm/vma.c', 'mm/vma.h', 'mm/vma.c', f'{VMA.dir}/tests/merge.c', 'mm/vma.c', 'mm/vma.h')
 OTHERS = (
@@ -165,6 +167,35 @@ def one_patch(name: str, kernel: Path, folder: Path) -> tuple[list[Row], list[st
         _against_floor(f'one patch ({name}), known', rows[1].ours, bench.floor(cold=False)),
     ]
     return rows, floors
+
+
+def whole(kernel: Path, folder: Path) -> list[Row]:
+    """`bot check` on 10 patches of which 4 touch what the harness reads: rules and all."""
+    bench = Bench(kernel, folder, [*OTHERS[:3], *INPUTS[:2], *OTHERS[3:6], *INPUTS[3:5]])
+    share_words(bench.cache)
+    config = folder / 'config.toml'
+    config.write_text(f'[state]\ncache = "{bench.cache}"\n')
+
+    def check() -> None:
+        done = subprocess.run(
+            [sys.executable, '-P', '-m', 'bot', 'check', '-q', '--config', str(config),
+             '--tree', str(bench.repo.path), '--base', bench.base, str(bench.mbox)],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done
+
+    check()  # the words of this kernel are known from now on
+
+    def cold() -> None:
+        for one in bench.cache.iterdir():
+            if one.name != 'words':
+                shutil.rmtree(one)
+        check()
+
+    return [
+        compare('bot check, 10 patches, 4 touch inputs, cold: make', cold,
+                lambda: bench.plain('make'), 3),
+    ]  # fmt: skip
 
 
 def many(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:

@@ -177,27 +177,27 @@ class _Server(SMTP):
         address = (arg or '').partition('<')[2].partition('>')[0]
         return await self.scripted(f'{word} {address}', word)
 
-    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802  # aiosmtpd's names, these
+    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802  # aiosmtpd's name
         if not await self._told('EHLO', hostname):
             await super().smtp_EHLO(hostname)
 
-    async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802
+    async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802  # aiosmtpd's name
         if not await self._told('STARTTLS', arg):
             await super().smtp_STARTTLS(arg)
 
-    async def smtp_AUTH(self, arg: str) -> None:  # noqa: N802
+    async def smtp_AUTH(self, arg: str) -> None:  # noqa: N802  # aiosmtpd's name
         if not await self._told('AUTH', arg):
             await super().smtp_AUTH(arg)
 
-    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
+    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
         if not await self._told('MAIL', arg):
             await super().smtp_MAIL(arg)
 
-    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
+    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
         if not await self._told('RCPT', arg):
             await super().smtp_RCPT(arg)
 
-    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802  # aiosmtpd's name
         if not await self._told('DATA', arg):
             await super().smtp_DATA(arg)
 

@@ -51,7 +51,7 @@ CHECK = {
         'url': {'type': 'string'},
         'user': USER,
         'date': {'type': 'string'},
-        **CHECK_CREATE['properties'],  # type: ignore[dict-item]
+        **CHECK_CREATE['properties'],  # type: ignore[dict-item]  # JSON has no better type
     },
 }
 PATCH = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email import message_from_bytes
 from email.policy import default
+from typing import Any
 
 from bot.config import load
 from bot.model import AppliedSeries, Base, Finding, Hit, Mail, Patch, Review, Series, Severity
@@ -39,9 +40,9 @@ def edited(**lines: str) -> str:
     return text
 
 
-def hit(line: int | None, message: str = 'drops const from mm', **more: object) -> Hit:
+def hit(line: int | None, message: str = 'drops const from mm', **more: Any) -> Hit:
     """A hit in `FILE` of patch 1, unless told otherwise."""
-    return replace(Hit(1, FILE, line, message, 'Could the copy change too?'), **more)  # type: ignore[arg-type]
+    return replace(Hit(1, FILE, line, message, 'Could the copy change too?'), **more)
 
 
 def finding(

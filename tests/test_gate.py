@@ -5,13 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bot.errors import UsageError
-from bot.pushes import NONE, Push, pushes
+from bot.pushes import NONE, Hook, Push, pushes
 from tests.conftest import Bot, Demo, Result
 from tests.gitrepo import ENV
 from tests.patchworkserver import serving
@@ -104,8 +105,8 @@ def forge(own_sample: Demo, bot: Bot, tmp_path: Path) -> Forge:
         ('pre-push', ['origin', 'url'], '', []),
     ],
 )  # fmt: skip
-def test_what_git_hands_a_hook(hook: str, words: list[str], lines: str, found: list[Push]) -> None:
-    assert pushes(hook, words, lines) == tuple(found)  # type: ignore[arg-type]
+def test_what_git_hands_a_hook(hook: Hook, words: list[str], lines: str, found: list[Push]) -> None:
+    assert pushes(hook, words, lines) == tuple(found)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +118,9 @@ def test_what_git_hands_a_hook(hook: str, words: list[str], lines: str, found: l
         ('pre-push', ['o', 'u'], f'a {OLD} b\n'),
     ],
 )
-def test_what_was_not_gits(hook: str, words: list[str], lines: str) -> None:
+def test_what_was_not_gits(hook: Hook, words: list[str], lines: str) -> None:
     with pytest.raises(UsageError, match=f'--hook {hook}: '):
-        pushes(hook, words, lines)  # type: ignore[arg-type]
+        pushes(hook, words, lines)
 
 
 # --- ranges ---
@@ -138,7 +139,7 @@ def test_a_range_that_may_be_merged(forge: Forge) -> None:
     assert forge.gate().out == forge.gate('topic').out
 
 
-def test_the_whole_report(forge: Forge, golden: object) -> None:
+def test_the_whole_report(forge: Forge, golden: Callable[[str, str], None]) -> None:
     forge.git('am', '-q', str(forge.clone.parent / 'sample' / 'series.mbox'))
     said = forge.gate('origin/master..', harness='vma')
     assert said.code == 1
@@ -147,7 +148,7 @@ def test_the_whole_report(forge: Forge, golden: object) -> None:
         text = text.replace(commit[:12], f'commit-{n}    ')
     head = forge.git('rev-parse', 'origin/master').out.strip()
     text = text.replace(head[:12], 'base')
-    golden('gate.txt', _without_times(text))  # type: ignore[operator]
+    golden('gate.txt', _without_times(text))
 
 
 def _without_times(text: str) -> str:

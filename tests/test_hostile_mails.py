@@ -128,7 +128,7 @@ class Exchange:
 
     def _sender(self) -> Sender:
         return Sender(
-            self.store.outbox, self, Smtp('mx.example'), self.policy, lambda _: False, 600.0,  # type: ignore[arg-type]
+            self.store.outbox, self, Smtp('mx.example'), self.policy, lambda _: False, 600.0,  # type: ignore[arg-type]  # it stands for a Mailer
             self.clock, lambda: False, telling(self.said),
         )  # fmt: skip
 

@@ -168,7 +168,7 @@ def test_a_log_that_can_not_be_written_stops_nothing(
     place: Place, bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.post('one')
-    with open('/dev/full', 'wb') as full:  # noqa: PTH123
+    with open('/dev/full', 'wb') as full:  # noqa: PTH123  # a device
         words = [sys.executable, '-P', '-m', 'bot', 'work', '--once', '--config', str(place.config)]
         subprocess.run(words, stderr=full, stdout=full, check=False)
     assert place.states() == {'mm: one part 1': 'reviewed'}

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,8 +55,8 @@ class Claim:
 def served() -> Iterator[Callable[..., Scripted]]:
     servers: list[Scripted] = []
 
-    def start(script: dict[str, Step] | None = None, **words: object) -> Scripted:
-        servers.append(Scripted(script or {}, **words))  # type: ignore[arg-type]
+    def start(script: dict[str, Step] | None = None, **words: Any) -> Scripted:
+        servers.append(Scripted(script or {}, **words))
         return servers[-1]
 
     yield start
@@ -74,8 +75,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return certificate(tmp_path_factory.mktemp('foreign'), 'DNS:elsewhere.example.org')
 
 
-def smtp(port: int, **words: object) -> Smtp:
-    return replace(Smtp('127.0.0.1', port, timeout=10), **words)  # type: ignore[arg-type]
+def smtp(port: int, **words: Any) -> Smtp:
+    return replace(Smtp('127.0.0.1', port, timeout=10), **words)
 
 
 def send(
@@ -711,15 +712,15 @@ def test_loopback(address: str, is_here: bool) -> None:
 
 def test_no_server() -> None:
     claim = Claim()
-    assert send(smtp(free_port()), claim).reason.endswith(  # type: ignore[union-attr]
-        'can not be reached: Connection refused'
-    )
+    closed = send(smtp(free_port()), claim)
+    assert isinstance(closed, TryLater)
+    assert closed.reason.endswith('can not be reached: Connection refused')
     assert send(Smtp(), claim) == unusable(
         "no mail server: set host in [smtp], or git's sendemail.smtpserver"
     )
-    assert send(Smtp(host='a..b'), claim).reason.startswith(  # type: ignore[union-attr]
-        'a..b:25 can not be reached: '
-    )
+    nowhere = send(Smtp(host='a..b'), claim)
+    assert isinstance(nowhere, TryLater)
+    assert nowhere.reason.startswith('a..b:25 can not be reached: ')
     assert claim.asked == []
     with pytest.raises(MailError, match='can not be reached: Connection refused'):
         Mailer(smtp(free_port())).check()

@@ -198,7 +198,7 @@ def test_a_copy_during_writes_is_of_one_moment(bot: Bot, tmp_path: Path) -> None
     try:
         counts = []
         for number in range(4):
-            until(lambda number=number: written > 3 * number)  # type: ignore[misc]
+            until(lambda number=number: written > 3 * number)  # type: ignore[misc]  # mypy knows no lambda's defaults
             copy = tmp_path / f'copy{number}.db'
             assert bot('backup', copy, '--config', config).code == 0
             with closing(sqlite3.connect(copy)) as db:

@@ -2,11 +2,12 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
@@ -24,10 +25,10 @@ NAMES = re.compile(r'vma_bot_[a-z_]+')
 Figures = dict[str, float]
 
 
-def figures(text: str, parse: Callable[[str], object] = plain) -> Figures:
+def figures(text: str, parse: Callable[[str], Iterable[Metric]] = plain) -> Figures:
     """Each sample, as one would write it."""
     found = {}
-    for family in parse(text):  # type: ignore[attr-defined]
+    for family in parse(text):
         for one in family.samples:
             labels = ','.join(f'{k}={v}' for k, v in sorted(one.labels.items()) if k != 'process')
             found[f'{one.name}{{{labels}}}' if labels else one.name] = one.value

@@ -1,6 +1,7 @@
 """What people tell the bot on the list, and who they are."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -55,8 +56,10 @@ def test_our_own_signature_is_no_order() -> None:
 SIGNATURE = 'DKIM-Signature: v=1; d=example.org; b=x'
 
 
-def dkim(domain: str, result: str, reason: str = '') -> Attestation:
-    return Attestation('dkim', domain, result, reason)  # type: ignore[arg-type]
+def dkim(
+    domain: str, result: Literal['pass', 'fail', 'not-checked'], reason: str = ''
+) -> Attestation:
+    return Attestation('dkim', domain, result, reason)
 
 
 @pytest.mark.parametrize(

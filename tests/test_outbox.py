@@ -8,6 +8,7 @@ import pytest
 from bot.assembly import letter
 from bot.errors import LoreError, StoreError
 from bot.model import Scope
+from bot.orders import Standing
 from bot.outgoing import (
     Accepted,
     Asked,
@@ -64,9 +65,9 @@ def store(database: str, clock: Clock) -> Iterator[Store]:
     opening.close()
 
 
-def take(store: Store, *mails: Mail, standing: str = 'pass') -> None:
+def take(store: Store, *mails: Mail, standing: Standing = 'pass') -> None:
     read = [letter(one.raw, SCOPE) for one in mails]
-    store.take_in(LIST, [replace(one, standing=standing) for one in read if one], None)  # type: ignore[arg-type]
+    store.take_in(LIST, [replace(one, standing=standing) for one in read if one], None)
 
 
 def reply(n: int = 1, name: str = 'a', revision: int = 1) -> Reply:
@@ -127,7 +128,7 @@ class Desk:
 
     def sender(self) -> Sender:
         return Sender(
-            self.store.outbox, self.office, Smtp('mx.example'), self.policy,  # type: ignore[arg-type]
+            self.store.outbox, self.office, Smtp('mx.example'), self.policy,  # type: ignore[arg-type]  # one that stands for a Mailer
             self.look, 600.0, self.clock, lambda: self.stopped, telling(self.said),
         )  # fmt: skip
 
@@ -349,7 +350,7 @@ def test_somebody_rejects_it_while_it_is_on_its_way(desk: Desk) -> None:
         desk.store.outbox.reject(1, 'stop')
         return original(sender, recipients, raw, claim)
 
-    office.send = send  # type: ignore[method-assign]
+    office.send = send  # type: ignore[method-assign]  # of this office alone
     assert desk.once() == 0
     assert office.sent == []
     assert states(desk.store) == ['rejected']
@@ -459,7 +460,7 @@ def test_an_order_before_its_series(store: Store, clock: Clock) -> None:
     ],
 )
 def test_whose_order_it_is(
-    store: Store, clock: Clock, standing: str, signed: bool, obeyed: bool
+    store: Store, clock: Clock, standing: Standing, signed: bool, obeyed: bool
 ) -> None:
     (patch,) = series('a', 1)
     if signed:

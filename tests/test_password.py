@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from bot.password import password
 SECRET = 'correct horse'
 
 
-def smtp(**words: object) -> Smtp:
-    return Smtp('mx.example.org', 587, user='bot', **words)  # type: ignore[arg-type]
+def smtp(**words: Any) -> Smtp:
+    return Smtp('mx.example.org', 587, user='bot', **words)
 
 
 def kept(folder: Path, content: str = SECRET + '\n', mode: int = 0o600) -> Path:

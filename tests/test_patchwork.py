@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.errors import PatchworkError
 from bot.model import (
+    CheckState,
     DoesNotApply,
     Hit,
     Incomplete,
@@ -64,9 +66,11 @@ def test_a_check_is_posted_once(server: Server, settings: Patchwork) -> None:
 
 def test_what_has_changed_is_posted(server: Server, settings: Patchwork) -> None:
     client = Client(settings)
-    said = [('fail', '1 error'), ('success', 'no findings'), ('success', 'no findings'),
-            ('success', 'no findings; set aside'), ('fail', '1 error')]  # fmt: skip
-    posted = [client.report(PatchCheck(CHECK.msgid, *one)) for one in said]  # type: ignore[arg-type]
+    said: list[tuple[CheckState, str]] = [
+        ('fail', '1 error'), ('success', 'no findings'), ('success', 'no findings'),
+        ('success', 'no findings; set aside'), ('fail', '1 error'),
+    ]  # fmt: skip
+    posted = [client.report(PatchCheck(CHECK.msgid, *one)) for one in said]
     assert posted == [True, True, False, True, True]
     assert server.said(2) == [*said[:2], *said[3:]]
 
@@ -192,10 +196,10 @@ def test_a_token_file_that_is_of_no_use(
 # --- what is told of a review -------------------------------------------------
 
 
-def posted(**more: object) -> Series:
+def posted(**more: Any) -> Series:
     series = subject_of(Case({'x.c': 'a\n'}, (Edit({'x.c': 'b\n'}), Edit({'x.c': 'c\n'})))).applied
     patches = tuple(replace(one, msgid=f'{one.n}@x') for one in series.series.patches)
-    return replace(series.series, patches=patches, **more)  # type: ignore[arg-type]
+    return replace(series.series, patches=patches, **more)
 
 
 def test_each_patch_has_its_state() -> None:

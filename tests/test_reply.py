@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from email import message_from_bytes
 from email.policy import default
+from typing import Any
 
 import pytest
 
@@ -34,9 +35,9 @@ ONE = edited(line_12='long line_12;')
 TWO = edited(line_12='long line_12;', line_30='long line_30;')
 
 
-def written(review: Review, history: History = HISTORY, **more: object) -> tuple[Reply, ...]:
+def written(review: Review, history: History = HISTORY, **more: Any) -> tuple[Reply, ...]:
     thread = {one.msgid: one for one in review.thread if one.msgid is not None}
-    writer = replace(Writer(POLICY, LETTERHEAD, history, thread), **more)  # type: ignore[arg-type]
+    writer = replace(Writer(POLICY, LETTERHEAD, history, thread), **more)
     return writer.compose(review)
 
 

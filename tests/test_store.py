@@ -308,7 +308,7 @@ def test_the_cursor_moves_with_what_was_found(store: Store) -> None:
     assert store.cursors(LIST) == {0: first}
     broken = (letter(b'', SCOPE) or 1 / 0 for _ in range(1))
     with pytest.raises(ZeroDivisionError):
-        store.take_in(LIST, broken, Cursor(0, 'c2', 'm2', 6))  # type: ignore[arg-type]
+        store.take_in(LIST, broken, Cursor(0, 'c2', 'm2', 6))  # type: ignore[arg-type]  # it raises before
     assert store.cursors(LIST) == {0: first}
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -123,16 +124,16 @@ def _requests(watch: _Watch) -> int:
     count = 0
     get = requests.Session.send
 
-    def counted(self: requests.Session, *given: object, **words: object) -> requests.Response:
+    def counted(self: requests.Session, *given: Any, **words: Any) -> requests.Response:
         nonlocal count
         count += 1
-        return get(self, *given, **words)  # type: ignore[arg-type]
+        return get(self, *given, **words)
 
-    requests.Session.send = counted  # type: ignore[method-assign]
+    requests.Session.send = counted  # type: ignore[method-assign]  # counted for one poll
     try:
         watch.watcher.once()
     finally:
-        requests.Session.send = get  # type: ignore[method-assign]
+        requests.Session.send = get  # type: ignore[method-assign]  # as it was
     return count
 
 

@@ -12,6 +12,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
@@ -337,8 +338,8 @@ def secret(tmp_path: Path) -> Path:
 def serve() -> Iterator[Callable[..., Scripted]]:
     with contextlib.ExitStack() as stack:
 
-        def start(**words: object) -> Scripted:
-            server = Scripted(**words)  # type: ignore[arg-type]
+        def start(**words: Any) -> Scripted:
+            server = Scripted(**words)
             stack.callback(server.stop)
             return server
 

@@ -68,7 +68,7 @@ def test_a_poll_that_fails_is_done_again(watching: Watching, proxy: Proxy) -> No
         watching.archive.add(raw(series(name, 3)))
         before = watching.store.cursors(LIST)
         for where in ('manifest', 'info/refs', 'upload-pack'):
-            proxy.choose = lambda path, where=where, fault=fault: (  # type: ignore[misc]
+            proxy.choose = lambda path, where=where, fault=fault: (  # type: ignore[misc]  # mypy knows no lambda's defaults
                 fault if where in path else 'none'
             )
             with pytest.raises(LoreError, match=proxy.url):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -85,9 +86,9 @@ def test_what_is_new_is_found_once(watching: Watching, monkeypatch: pytest.Monke
     asked: list[str] = []
     get = requests.Session.get
 
-    def counted(self: requests.Session, url: str, **words: object) -> requests.Response:
+    def counted(self: requests.Session, url: str, **words: Any) -> requests.Response:
         asked.append(url)
-        return get(self, url, **words)  # type: ignore[arg-type]
+        return get(self, url, **words)
 
     monkeypatch.setattr(requests.Session, 'get', counted)
     monkeypatch.setattr(Mirror, 'fetch', None)

@@ -13,7 +13,7 @@ export KERNEL
 help:
 	@echo 'make demo          the bot on its sample kernel and series'
 	@echo 'make test          everything, a real kernel included (downloads 164 MB once)'
-	@echo 'make test-fast     what needs no real kernel, in two minutes'
+	@echo 'make test-fast     what needs neither a real kernel nor services, in two minutes'
 	@echo 'make test-kernels  the kernel tests on the two newest series that Debian offers'
 	@echo 'make check         format, lint, types, tests'
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'
@@ -28,6 +28,7 @@ $(READY): pyproject.toml constraints.txt .ci/packages
 	@sh .ci/packages
 	@python3 -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt $(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(PY) -m compileall -q bot rules  # else each program that a test starts does
 	@touch $@
 
 demo: $(READY)
@@ -39,7 +40,7 @@ test: $(READY)
 	$(PYTEST) -m 'not deb' --hypothesis-profile thorough -n auto --dist loadscope
 
 test-fast: $(READY)
-	$(PYTEST) -m 'not kernel and not deb' -n auto --dist loadscope
+	$(PYTEST) -m 'not kernel and not slow and not deb' -n auto --dist loadscope
 
 test-kernels: $(READY)
 	@$(PY) -m tests.kernel.debian --newest 2

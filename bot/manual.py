@@ -94,8 +94,9 @@ def _commands(
     group: click.Group, context: click.Context
 ) -> Iterator[tuple[click.Command, click.Context]]:
     """Yield all commands, those of groups after them."""
-    for name in sorted(group.commands):
-        command = group.commands[name]
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         inner = click.Context(command, info_name=name, parent=context)
         if command.hidden:
             continue

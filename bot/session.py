@@ -10,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pygit2
 
@@ -42,8 +43,10 @@ from bot.rule import FIXES, Rule
 from bot.sandbox import Cage
 from bot.series import parse_mail, split, trailers_of
 from bot.sources import Finder, Found
-from bot.store import Taken
 from bot.tree import Quarantine, subjects, whole
+
+if TYPE_CHECKING:  # `bot check` waits for no database
+    from bot.store import Taken
 
 ATTEST_SECONDS = 20.0
 """For all the name look-ups of one series."""
@@ -137,7 +140,7 @@ class Session:
             return ()
         return tuple(parse_mail(raw) for raw in split(data))
 
-    def judge_mails(self, taken: Taken, history: History) -> tuple[Review, Response]:
+    def judge_mails(self, taken: 'Taken', history: History) -> tuple[Review, Response]:
         """
         Review a series of which its mails are all there is to know.
 

@@ -25,6 +25,8 @@ from tests.services import publicinbox
 from tests.services.test_replies import posted
 from tests.test_pages import MM, MX, mail_server, steps
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 HOME = './usr/lib/vma-review-bot'
 PYTHON = Path('/usr/bin/python3')

@@ -22,7 +22,7 @@ FLOORS = {
         'log',
         'metrics',
         'doctor',
-        'maintenance',
+        'commands',
     ),
     4: ('review',),
     3: ('harness', 'bases', 'sources', 'handed', 'reviewers'),

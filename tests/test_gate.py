@@ -19,6 +19,8 @@ from tests.patchworkserver import serving
 from tests.services.conftest import archive as archive
 from tests.services.publicinbox import PublicInbox
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = '1' * 40, '2' * 40
 COMMITTER = {'GIT_COMMITTER_NAME': 'A Developer', 'GIT_COMMITTER_EMAIL': 'dev@example.org'}
 GOOD = (

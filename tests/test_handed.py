@@ -29,6 +29,8 @@ from bot.output.b4 import Part, lines, render
 from bot.rule import BASE, Case, Edit, Rule, finding_of, subject_of
 from tests.conftest import Bot, Demo
 
+pytestmark = pytest.mark.slow
+
 HEAD = b'From: A <a@example.org>\nSubject: [PATCH 2/3] x\nMessage-ID: <2@example.org>\n'
 DIFF = (
     b'diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -1 +1,2 @@\n-int x =\n+int x = 3d;\n+= b;\n'

@@ -18,6 +18,8 @@ from bot.log import Log, chosen, take_over
 from tests.conftest import Bot, Demo
 from tests.test_work import Place
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 TELLERS = {'tell', '_tell', 'log'}
 SECRET = 'correct-horse-battery'

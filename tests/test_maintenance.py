@@ -23,6 +23,8 @@ from tests.lettering import series
 from tests.test_daemon import Desk
 from tests.test_work import Place, until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -45,7 +45,10 @@ def test_man_warns_of_what_is_wrong(tmp_path: Path) -> None:
 def commands(command: click.Command, name: str) -> dict[str, click.Command]:
     found = {name: command}
     if isinstance(command, click.Group):
-        for inner, other in command.commands.items():
+        context = click.Context(command)
+        for inner in command.list_commands(context):
+            other = command.get_command(context, inner)
+            assert other is not None
             found |= commands(other, f'{name} {inner}')
     return found
 

@@ -20,6 +20,8 @@ from tests.services.publicinbox import free_port
 from tests.test_daemon import Desk
 from tests.test_work import Place, until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 NAMES = re.compile(r'vma_bot_[a-z_]+')
 Figures = dict[str, float]

@@ -17,6 +17,8 @@ from tests.mailserver import Scripted, certificate
 from tests.services import publicinbox
 from tests.services.test_replies import posted
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')])
 LINK = re.compile(r'(?<!!)\[[^\]]*\]\(([^)\s]+)\)')

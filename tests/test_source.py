@@ -13,6 +13,8 @@ from tests.conftest import Bot, Demo
 from tests.gitrepo import ENV
 from tests.test_repository import fingerprint
 
+pytestmark = pytest.mark.slow
+
 
 def git(folder: Path, *words: str) -> str:
     return subprocess.run(

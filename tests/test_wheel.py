@@ -11,6 +11,8 @@ import pytest
 from bot import __version__
 from tests.conftest import Demo
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

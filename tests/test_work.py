@@ -19,6 +19,8 @@ from bot.store.database import opened
 from tests.conftest import Bot, Demo, start_bot
 from tests.torture.campaign import children, mails_of
 
+pytestmark = pytest.mark.slow
+
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 RULE = '''
 """Waits, dies or says nothing, as the test wants it."""

@@ -30,3 +30,9 @@ def mail_server(_mail_server: opensmtpd.OpenSmtpd) -> opensmtpd.OpenSmtpd:
     """A real mail server that takes mail for anybody; its maildirs are empty."""
     _mail_server.empty()
     return _mail_server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if 'tests/services/' in str(item.path):
+            item.add_marker(pytest.mark.slow)

@@ -1,8 +1,4 @@
-"""
-What an operator does now and then: stop the mails, tidy up, keep a copy.
-
-`bot pause`, `resume`, `prune`, `backup` and `restore`; `cli.py` takes them up.
-"""
+"""`bot pause`, `resume`, `prune`, `backup` and `restore`: what an operator does now and then."""
 
 import sys
 import time
@@ -12,14 +8,15 @@ from pathlib import Path
 import click
 
 from bot.brake import Stop, pull, pulled, release
+from bot.commands.common import configured
 from bot.config import Config, load
 from bot.harness.results import prune as prune_cache
 from bot.plain import one_line
-from bot.store import Store, backup
+from bot.store import Store
+from bot.store import backup as copies
 from bot.store.database import opened
 
 DUMP = 'pg_dump --format=custom, and pg_restore'
-configured = click.option('--config', type=click.Path(path_type=Path), help='Configuration file.')
 forced = click.option('--force', is_flag=True, help='Also where there is one already.')
 
 
@@ -95,19 +92,19 @@ def prune(config: Path | None) -> int:
     return 0
 
 
-@click.command(name='backup')
+@click.command()
 @click.argument('file', type=click.Path(path_type=Path))
 @forced
 @configured
-def back_up(file: Path, force: bool, config: Path | None) -> int:
+def backup(file: Path, force: bool, config: Path | None) -> int:
     """
     Copy the database to FILE, whatever runs meanwhile.
 
     The copy is one moment's, one file, and readable by its owner alone: it
     holds mails and addresses. PostgreSQL has pg_dump.
     """
-    database = backup.file_of(load(config).url, DUMP)
-    size = backup.backup(database, file, force=force)
+    database = copies.file_of(load(config).url, DUMP)
+    size = copies.backup(database, file, force=force)
     print(f'{file}: {_megabytes(size)}')
     return 0
 
@@ -124,15 +121,12 @@ def restore(file: Path, force: bool, config: Path | None) -> int:
     since the copy was made is fetched and judged again, but nothing that was
     posted before now is mailed about: nobody knows what went since the copy.
     """
-    database = backup.file_of(load(config).url, DUMP)
-    moved = backup.restore(file, database, force=force, now=time.time())
+    database = copies.file_of(load(config).url, DUMP)
+    moved = copies.restore(file, database, force=force, now=time.time())
     if moved is not None:
         print(f'{database}: was damaged, and is now {moved}')
     print(f'{database}: restored from {file}')
     return 0
-
-
-COMMANDS = (pause, resume, prune, back_up, restore)
 
 
 def _days(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""The commands; `cli.py` imports the module of the one that is called for."""

@@ -8,6 +8,7 @@ mistake can be made by program.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pygit2
@@ -31,6 +32,7 @@ from bot.model import (
 from bot.review import run_rules
 from bot.rule import AUTHOR, Edit, Rule, diff_of
 from bot.tree import Quarantine
+from bot.tree.words import identifiers
 from rules import ALL
 
 EVALUATED = tuple(one for one in ALL if not one.on_request or one.about_applying)
@@ -61,9 +63,12 @@ class Overlay:
         yield from sorted([*kept, *(path for path in mine if self._files[path] is not None)])
 
     def knows(self, word: str) -> bool:
-        if self._below.knows(word):
-            return True
-        return any(word.encode() in text for text in self._files.values() if text is not None)
+        return self._below.knows(word) or word.encode() in self._words
+
+    @cached_property
+    def _words(self) -> frozenset[bytes]:
+        texts = (text for text in self._files.values() if text is not None)
+        return frozenset().union(*map(identifiers, texts))
 
     def near(self, word: str) -> tuple[str, ...]:
         return self._below.near(word)

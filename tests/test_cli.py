@@ -199,6 +199,7 @@ def test_bad_mail(bot: Bot, sample: Demo, tmp_path: Path, name: str) -> None:
     )['verdict'] == 'could-not-check'  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_mail_of_20_mb(bot: Bot, sample: Demo, tmp_path: Path) -> None:
     lines = b''.join(b'+int x%07d; /* %s */\n' % (n, b'y' * 80) for n in range(200_000))
     head = b'diff --git a/big.c b/big.c\nnew file mode 100644\n--- /dev/null\n+++ b/big.c\n'

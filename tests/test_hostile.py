@@ -46,6 +46,8 @@ from tests.gitrepo import File
 from tests.judging import AUTHOR, LIMITS, Edit, Judge, harness
 from tests.test_repository import sleeping, wait_for
 
+pytestmark = pytest.mark.slow
+
 DIR = 'tools/testing/vma'
 HONEST: tuple[Edit, ...] = (
     ('mm/vma.c', '', '\n'),

@@ -17,6 +17,8 @@ from tests.conftest import Bot, Result
 from tests.lettering import series
 from tests.test_reply import broken_build, one_finding, three_patches, written
 
+pytestmark = pytest.mark.slow
+
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 NOW = 1_774_007_200
 LOST = 'mx.example:587 lost the connection: Connection reset by peer, after the mail was whole'

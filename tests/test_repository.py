@@ -11,6 +11,8 @@ import pytest
 from bot.scratch import PREFIX
 from tests.conftest import Bot, Demo, start_bot
 
+pytestmark = pytest.mark.slow
+
 SLOW = '[[harness]]\nname = "vma"\nrun = "sleep 61"\n'
 
 

@@ -192,10 +192,8 @@ def whole(kernel: Path, folder: Path) -> list[Row]:
                 shutil.rmtree(one)
         check()
 
-    return [
-        compare('bot check, 10 patches, 4 touch inputs, cold: make', cold,
-                lambda: bench.plain('make'), 3),
-    ]  # fmt: skip
+    name = 'bot check, 10 patches, 4 touch inputs, cold: make'
+    return [compare(name, cold, lambda: bench.plain('make'), 1)]
 
 
 def many(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bot import __version__
@@ -22,6 +23,7 @@ from tests.conftest import Demo
 from tests.container import Container
 from tests.lettering import post
 from tests.services import publicinbox
+from tests.services.postgres import Postgres, programs
 from tests.services.test_replies import posted
 from tests.test_pages import MM, MX, mail_server, steps
 
@@ -145,7 +147,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with container.booted(root) as booted:
         shutil.copy(package, root / 'root' / package.name)
         booted.run('apt-get -q update')
-        booted.run(f'apt-get -q install -y --no-install-recommends /root/{package.name}')
+        booted.run(f'apt-get -q install -y --no-install-recommends /root/{package.name} ccache')
         yield booted
     shutil.rmtree(folder)  # half a gigabyte
 
@@ -235,6 +237,87 @@ def test_each_part_runs_as_its_own_user_with_its_own_privileges(machine: Contain
         ):
             said = of(unit, f'{look} {path} && echo yes || echo no')
             assert said == ('yes\n' if user in readers else 'no\n'), (user, path)
+
+
+@pytest.mark.deb
+def test_a_service_that_hangs_is_started_again_by_its_watchdog(machine: Container) -> None:
+    def show(what: str) -> str:
+        return machine.run(f'systemctl show -P {what} vma-bot-send').strip()
+
+    machine.run(
+        'mkdir -p /run/systemd/system/vma-bot-send.service.d; cd $_; '
+        "printf '[Service]\\nWatchdogSec=3s\\nTimeoutAbortSec=2s\\nRestartSec=1s\\n' >soon.conf; "
+        'systemctl daemon-reload; systemctl restart vma-bot-send'
+    )
+    hanging = show('MainPID')
+    machine.run('systemctl kill --signal=STOP vma-bot-send')
+    machine.wait_for('systemctl show -P NRestarts vma-bot-send', '1', 60)
+    machine.wait_for('systemctl is-active vma-bot-send', 'active', 60)
+    assert show('MainPID') not in (hanging, '0')
+    assert show('Result') == 'success'
+    machine.run('rm -r /run/systemd/system/vma-bot-send.service.d; systemctl daemon-reload')
+    machine.run('systemctl restart vma-bot-send')
+
+
+@pytest.mark.deb
+def test_an_upgrade_starts_anew_what_ran(machine: Container) -> None:
+    """The same program under a later version, as docs/operate.md says."""
+    services = ('vma-bot-watch', 'vma-bot-work@1', 'vma-bot-send')
+
+    def pids() -> list[str]:
+        return [machine.run(f'systemctl show -P MainPID {one}').strip() for one in services]
+
+    before, kept = pids(), machine.run('bot outbox list --all; cat /etc/vma-review-bot/config.toml')
+    machine.run(
+        'cd /root; rm -rf later; dpkg-deb -R vma-review-bot_*.deb later; '
+        "sed -i 's/^Version: .*/&.1/' later/DEBIAN/control; "
+        'dpkg-deb --root-owner-group -b later later.deb; '
+        'sudo -u vma-bot-work bot backup /var/lib/vma-review-bot/before-upgrade.db; '
+        'apt-get -q install -y ./later.deb'
+    )
+    for one in services:
+        machine.wait_for(f'systemctl is-active {one}', 'active', 60)
+    assert set(pids()).isdisjoint(before)
+    after = machine.run('bot outbox list --all; cat /etc/vma-review-bot/config.toml')
+    assert after == kept
+    assert 'rejected' in kept
+    version = machine.run("dpkg-query -W -f '${Version}' vma-review-bot")
+    assert version == f'{__version__}.1'
+
+
+@pytest.mark.deb
+def test_a_worker_reaches_its_database_by_tcp(machine: Container) -> None:
+    """The drop-in, with a server that asks for a password."""
+    if programs() is None:
+        pytest.skip('not installed: postgresql')
+    work = 'vma-bot-work@1'
+    folder = '/etc/systemd/system/vma-bot-work@.service.d'
+    server = Postgres()
+    try:
+        owner = server.create('reviews')
+        with psycopg.connect(owner, autocommit=True) as asked:
+            asked.execute('CREATE ROLE "vma-bot-work" LOGIN PASSWORD \'of the role\'')
+            asked.execute('ALTER DATABASE reviews OWNER TO "vma-bot-work"')
+            server.ask_passwords_of('vma-bot-work')
+            example = '/usr/share/doc/vma-review-bot/examples/database-tcp.conf'
+            machine.run(
+                f'mkdir {folder}; sed s/192.0.2.1/127.0.0.1/ {example} >{folder}/database.conf; '
+                'install -m 600 /dev/null /etc/vma-review-bot/pgpass; '
+                f"echo '127.0.0.1:{server.port}:*:*:of the role' >/etc/vma-review-bot/pgpass; "
+                'cp /etc/vma-review-bot/config.toml /root/kept.toml; '
+                f"sed -i 's|sqlite:[^\"]*|postgresql://127.0.0.1:{server.port}/reviews|' "
+                '/etc/vma-review-bot/config.toml; '
+                f'systemctl stop vma-bot.target; systemctl daemon-reload; systemctl start {work}'
+            )
+            assert machine.run(f'systemctl is-active {work}') == 'active\n'
+            sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vma-bot-work'"
+            assert asked.execute(sessions).fetchone() != (0,)
+    finally:
+        machine.run(
+            f'systemctl stop {work}; mv /root/kept.toml /etc/vma-review-bot/config.toml; '
+            f'rm -r {folder}; systemctl daemon-reload'
+        )
+        server.stop()
 
 
 @pytest.mark.deb

@@ -62,6 +62,12 @@ class Postgres:
         )
         return f'postgresql://bot@127.0.0.1:{self.port}/{name}'
 
+    def ask_passwords_of(self, role: str) -> None:
+        """Trust a role no more: from now on it needs its password."""
+        trusted = self._folder / 'data' / 'pg_hba.conf'
+        trusted.write_text(f'host all {role} all scram-sha-256\n{trusted.read_text()}')
+        self._server.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """End the server and all that is left of it."""
         self._server.send_signal(signal.SIGINT)

@@ -9,8 +9,10 @@ imported when it is called for, so that `bot check` waits for no database.
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -76,4 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         name = f'{error.filename}: ' if error.filename else ''
         return fail(f'{name}{error.strerror or error}', NOT_CHECKED)
+    except Exception as error:  # noqa: BLE001  # ours; python's own exit code would say "findings"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f'{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})'
+        return fail(f'a fault of the bot itself, please report it: {said}', NOT_CHECKED)
     return code if isinstance(code, int) else CLEAN

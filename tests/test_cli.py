@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from bot.cli import main
 from tests.conftest import Bot, Demo, Result
 
 SCHEMA = json.loads((Path(__file__).parent.parent / 'docs' / 'check.schema.json').read_text())
@@ -308,3 +309,17 @@ def test_control_characters_of_a_stranger_are_not_shown(
         )
         assert 'mm: red gnp.exe' in result.out
         assert not re.search('[\x00-\x08\x0b-\x1f\u202e]', result.out)
+
+
+def test_a_fault_of_our_own_is_told_in_a_line_and_is_no_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise KeyError('not\nthere')
+
+    monkeypatch.setattr('bot.commands.rules.load', broken)
+    assert main(['rules', 'list']) == 3
+    said = capsys.readouterr().err
+    assert said.startswith('bot: a fault of the bot itself, please report it: KeyError: ')
+    assert said.count('\n') == 1
+    assert 'test_cli.py:' in said

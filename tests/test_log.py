@@ -28,7 +28,7 @@ CLOCK = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z')
 
 def told() -> Iterator[tuple[str, set[str], str]]:
     """Each event that the source tells, and the values that it gives."""
-    for path in sorted((ROOT / 'bot').glob('*.py')):
+    for path in sorted([*(ROOT / 'bot').glob('*.py'), *(ROOT / 'bot/commands').glob('*.py')]):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not node.args:
                 continue

@@ -244,9 +244,11 @@ def test_a_service_that_hangs_is_started_again_by_its_watchdog(machine: Containe
     def show(what: str) -> str:
         return machine.run(f'systemctl show -P {what} vma-bot-send').strip()
 
+    folder = '/run/systemd/system/vma-bot-send.service.d'
     machine.run(
-        'mkdir -p /run/systemd/system/vma-bot-send.service.d; cd $_; '
-        "printf '[Service]\\nWatchdogSec=3s\\nTimeoutAbortSec=2s\\nRestartSec=1s\\n' >soon.conf; "
+        f'mkdir -p {folder}; '
+        "printf '%s\\n' '[Service]' WatchdogSec=3s TimeoutAbortSec=2s RestartSec=1s "
+        f'>{folder}/soon.conf; '
         'systemctl daemon-reload; systemctl restart vma-bot-send'
     )
     hanging = show('MainPID')
@@ -255,8 +257,7 @@ def test_a_service_that_hangs_is_started_again_by_its_watchdog(machine: Containe
     machine.wait_for('systemctl is-active vma-bot-send', 'active', 60)
     assert show('MainPID') not in (hanging, '0')
     assert show('Result') == 'success'
-    machine.run('rm -r /run/systemd/system/vma-bot-send.service.d; systemctl daemon-reload')
-    machine.run('systemctl restart vma-bot-send')
+    machine.run(f'rm -r {folder}; systemctl daemon-reload; systemctl restart vma-bot-send')
 
 
 @pytest.mark.deb

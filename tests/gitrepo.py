@@ -55,11 +55,17 @@ class Repo:
         return self.git('write-tree', env=index).decode().strip()
 
     def commit(
-        self, tree: str, message: str, parent: str | None = None, ref: str = 'master'
+        self,
+        tree: str,
+        message: str,
+        parent: str | None = None,
+        ref: str = 'master',
+        env: Mapping[str, str] = {},
     ) -> str:
         """Commit a tree and move `ref` there; the commit's id."""
         parents = ['-p', parent] if parent else []
-        made = self.git('commit-tree', tree, *parents, stdin=message.encode()).decode().strip()
+        said = self.git('commit-tree', tree, *parents, stdin=message.encode(), env=env)
+        made = said.decode().strip()
         self.git('update-ref', f'refs/heads/{ref}', made)
         return made
 

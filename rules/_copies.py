@@ -161,7 +161,9 @@ def shown(definition: Definition) -> str:
     """Name a definition as a kernel developer writes it."""
     if definition.kind == 'function':
         return f'{definition.name}()'
-    return definition.name if definition.kind == 'macro' else f'{definition.kind} {definition.name}'
+    # An enum without a name goes by its first value.
+    alone = definition.kind == 'macro' or definition.tokens[:2] == ('enum', '{')
+    return definition.name if alone else f'{definition.kind} {definition.name}'
 
 
 def copies_before_and_after(step: Step) -> tuple[list[Definition], list[Definition]]:

@@ -39,6 +39,8 @@ OURS = re.compile(
 MOST, SHOWN = 100, 5
 # A definition begins in the first column, or ends there: `} name;`.
 FIRST_COLUMN = re.compile(rb'[A-Za-z_#}]')
+# An enum without a name is known by its first value.
+VALUE = re.compile(rb'\s+(\w+)')
 COMMENT = re.compile(rb'/\*(?:.*?\*/|.*)|//[^\n]*', re.S)
 
 
@@ -102,6 +104,7 @@ def _copies_of(tree: Snapshot) -> dict[str, _Copy]:
 
 def _taken_out(step: Step, stay: dict[str, _Copy]) -> Iterator[tuple[str, tuple[Step, str, int]]]:
     """Yield the copied names that a file of the kernel no longer defines, and where it did."""
+    values = {name.encode() for name, copy in stay.items() if copy.definition.kind == 'enum'}
     for diff in step.files:
         path = diff.old_path
         if path is None or not path.startswith(KERNEL) or not path.endswith(('.c', '.h')):
@@ -110,6 +113,7 @@ def _taken_out(step: Step, stay: dict[str, _Copy]) -> Iterator[tuple[str, tuple[
             number: set(copies.WORD.findall(line))
             for number, line in diff.removed
             if FIRST_COLUMN.match(line)
+            or ((value := VALUE.match(line)) is not None and value[1] in values)
         }
         removed = {word.decode() for words in lines.values() for word in words}
         if removed.isdisjoint(stay):
@@ -171,6 +175,7 @@ COPY = 'static inline ' + SPAN
 LENGTH = SPAN.replace('span', 'length')
 KEEP = 'int keep;\n'
 FLAG, FLAGS = '#define R_OLD 1\n', '#define R_OLD 1\n#define R_NEW 2\n'
+LIMIT = 'enum {\n\tR_LIMIT = 16,\n};\n'
 DECLARED = 'int span(struct range *r);\n'
 STUB = 'static inline int span(struct range *r)\n{\n\treturn 0;\n}\n'
 
@@ -193,6 +198,13 @@ RULE = Rule(
             expect=(2,),
         ),
         Case({HEADER: FLAGS, copies.COPIES: FLAGS}, (Edit({HEADER: FLAG}),), expect=(1,)),
+        # An enum without a name: renamed, and gone.
+        Case(
+            {HEADER: LIMIT, copies.COPIES: LIMIT},
+            (Edit({HEADER: LIMIT.replace('LIMIT', 'MOST')}),),
+            expect=(1,),
+        ),
+        Case({HEADER: LIMIT + KEEP, copies.COPIES: LIMIT}, (Edit({HEADER: KEEP}),), expect=(1,)),
         # The stub of what was only declared; with its whole file.
         Case({HEADER: DECLARED, copies.STUBS: STUB}, (Edit({HEADER: KEEP}),), expect=(1,)),
         Case({UTIL: SPAN, copies.STUBS: STUB}, (Edit({UTIL: None}),), expect=(1,)),
@@ -227,6 +239,11 @@ RULE = Rule(
         ),
         Case(
             {HEADER: FLAGS, copies.COPIES: FLAGS}, (Edit({HEADER: 'enum { R_OLD = 1, R_NEW };\n'}),)
+        ),
+        # An enum's first value gets one before it, and another number.
+        Case(
+            {HEADER: LIMIT, copies.COPIES: LIMIT},
+            (Edit({HEADER: 'enum {\n\tR_LEAST = 1,\n\tR_LIMIT = 32,\n};\n'}),),
         ),
         # One architecture drops its own.
         Case({'arch/sh/range.h': FLAG, copies.COPIES: FLAG}, (Edit({'arch/sh/range.h': '\n'}),)),

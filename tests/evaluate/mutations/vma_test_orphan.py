@@ -4,9 +4,6 @@ Copies and stubs that stay when the kernel's name goes, and copies of nothing.
 Names that dup.h or stubs.h have are renamed in all of the kernel's code (those
 that few files have; the rest would make a patch of thousands of lines), and
 functions of dup.h are added a second time under a name that the kernel lacks.
-
-Missed is an enum without a name, known by its first value (TASK_COMM_LEN in
-7.2): the rule looks for definitions that begin in the first column.
 """
 
 import re

@@ -30,6 +30,13 @@ MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
 FIRST_DEPTH = 2000
 CACHE = 4 << 20
 """Bytes that libgit2 may keep of objects: each is read once."""
+AT_ONCE = 2000
+"""
+Commits that are read before the repository lets go of its packs.
+
+Beside its objects libgit2 keeps what deltas are built on, up to 16 MB of each
+pack. A dropped `Repository` keeps them too, until the garbage collector comes by.
+"""
 MOST_PACKS = 50
 ALONE = {
     'PATH': os.environ.get('PATH', os.defpath),
@@ -152,10 +159,8 @@ class Mirror:
                 'gone from the archive; walking again from a day before it'
             )
             commits = _back_to(repo, tip, None) or []
-        for one in reversed(commits):
-            commit = repo[one].peel(pygit2.Commit)
-            if commit.commit_time >= start:
-                yield Arrival(str(one), int(commit.commit_time), _mail(repo, commit))
+        commits.reverse()
+        yield from _arrivals(repo, commits, start)
 
     def _found_again(
         self, repo: pygit2.Repository, tip: pygit2.Oid, epoch: int, place: Place
@@ -163,9 +168,7 @@ class Mirror:
         """Return the commit of the last known mail in another history, '' where it is not."""
         self.warnings.append(f'{self.name}/{epoch}: was rewritten; looking for {place.msgid}')
         for _ in range(2):
-            for one in _back_to(repo, tip, None) or []:
-                commit = repo[one].peel(pygit2.Commit)
-                arrival = Arrival(str(one), int(commit.commit_time), _mail(repo, commit))
+            for arrival in _arrivals(repo, _back_to(repo, tip, None) or [], 0):
                 if place.msgid and arrival.msgid == place.msgid:
                     return arrival.commit
             if not _shallow(repo):
@@ -258,9 +261,21 @@ def _back_to(
         if str(here) == behind:
             return found
         found.append(here)
+        if len(found) % AT_ONCE == 0:
+            repo.free()
         commit = repo[here].peel(pygit2.Commit)
         here = next((one for one in commit.parent_ids if one in repo), None)
     return found if behind is None else None
+
+
+def _arrivals(repo: pygit2.Repository, commits: list[pygit2.Oid], start: int) -> Iterator[Arrival]:
+    """Yield the mails of the commits that are not older than `start`."""
+    for number, one in enumerate(commits):
+        if number % AT_ONCE == 0:
+            repo.free()
+        commit = repo[one].peel(pygit2.Commit)
+        if commit.commit_time >= start:
+            yield Arrival(str(one), int(commit.commit_time), _mail(repo, commit))
 
 
 def _oldest(repo: pygit2.Repository) -> int | None:
@@ -268,8 +283,8 @@ def _oldest(repo: pygit2.Repository) -> int | None:
     tip = _tip(repo)
     if tip is None:
         return None
-    order = pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.REVERSE
-    return next(int(commit.commit_time) for commit in repo.walk(tip, order))
+    commits = _back_to(repo, tip, None)
+    return int(repo[commits[-1]].peel(pygit2.Commit).commit_time) if commits else None
 
 
 def _shallow(repo: pygit2.Repository) -> bool:

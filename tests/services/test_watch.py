@@ -1,5 +1,6 @@
 """Watching a real public-inbox: epochs that grow, roll over, and are rewritten meanwhile."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -200,6 +201,26 @@ def test_a_mirror_of_many_packs_is_tidied(
     assert 1 <= len(packs) <= 4
     assert len(watching.titles()) == 9
     assert all(one.endswith('mails that matter') for one in watching.said), watching.said
+
+
+def test_a_walk_lets_go_of_what_it_has_read(
+    watching: Watching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('bot.mirror.AT_ONCE', 2)
+    for number in range(6):
+        watching.once()
+        watching.archive.add(raw(series(f'n{number}', 1)))
+    watching.once()
+    packs = {str(path) for path in (tmp_path / 'mirror').rglob('*.pack')}
+    gc.collect()
+    held, subjects = [], []
+    for one in Mirror(watching.archive.url, LIST, tmp_path / 'mirror', 10).walk(0, None, since=0):
+        subjects.append((one.raw or b'').partition(b'Subject: ')[2].partition(b'\n')[0].decode())
+        maps = Path('/proc/self/maps').read_text()
+        held.append(sum(path in maps for path in packs))
+    assert subjects[-6:] == [f'[PATCH] mm: n{number} part 1' for number in range(6)]
+    assert len(packs) == 7
+    assert max(held) < 4
 
 
 def test_from_the_archive_to_a_review(

@@ -1,7 +1,9 @@
 """
 Many workers on one PostgreSQL: a review is replaced by a wait of fixed length.
 
-What is above that wait is what the queue and the store cost for a review.
+What is above that wait is what the queue and the store cost for a review: from
+the start of one to the start of the worker's next. A minute counts from the
+first start to the last end, the wait for the last worker with it.
 """
 
 import subprocess
@@ -20,7 +22,7 @@ from tests.services.postgres import Postgres, programs
 
 COST = 0.25
 """Seconds of a review."""
-SERIES = 120
+SERIES = 240
 WORKERS = (1, 2, 4)
 NOTHING = Series(None, 's', Author('A', 'a@x'), 1, ())
 
@@ -55,17 +57,18 @@ def _with(server: Postgres, workers: int) -> str:
     for one in running:
         assert one.stdin is not None
         one.stdin.close()
-    spans = []
+    said = []
     for one in running:
         assert one.stdout is not None
-        spans.append([float(word) for word in one.stdout.readline().split()])
+        said.append([float(word) for word in one.stdout.readline().split()])
         one.stdout.close()
         one.wait()
     assert all(row.state == 'reviewed' for row in store.rows())
     store.close()
-    seconds = max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans)
-    busy = sum(each for _, _, each in spans) / workers
-    cost = seconds * workers / SERIES - COST
+    seconds = max(end for _, _, end, _, _ in said) - min(begin for begin, _, _, _, _ in said)
+    rounds = sum(count - 1 for *_, count in said)
+    cost = sum(last - first for first, last, *_ in said) / rounds - COST
+    busy = sum(own for *_, own, _ in said) / rounds
     return (
         f'{workers} workers, reviews of {COST:g} s: {SERIES / seconds * 60:.0f} a minute '
         f'(at most {60 / COST * workers:.0f}), {cost * 1000:.0f} ms above each review, '
@@ -74,11 +77,11 @@ def _with(server: Postgres, workers: int) -> str:
 
 
 def main() -> None:
-    """Work, when stdin is closed; print when the first review began, and the last had ended."""
+    """Work, when stdin is closed; print when reviews began and ended, processor time, and count."""
     url = sys.argv[1]
     store = Store(opened(url), time.time)
     begun: list[float] = []
-    ended: list[float] = []
+    ended = 0.0
     busy: list[float] = []
 
     def judge(_: Taken) -> tuple[Review, Response]:
@@ -88,16 +91,17 @@ def main() -> None:
     worker = Worker(store, judge, 0.0, telling())
 
     def one(series: int) -> None:
+        nonlocal ended
         begun.append(time.time())
         busy.append(time.process_time())
         worker.one(series)
-        ended.append(time.time())
+        ended = time.time()
 
     print('up', flush=True)
     sys.stdin.read()
     queue.work(url, one, store.due, 1, wait=False)
     store.close()
-    print(begun[0], ended[-1], (busy[-1] - busy[0]) / (len(busy) - 1))
+    print(begun[0], begun[-1], ended, busy[-1] - busy[0], len(begun))
 
 
 if __name__ == '__main__':

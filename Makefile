@@ -44,7 +44,7 @@ test-fast: $(READY)
 
 test-kernels: $(READY)
 	@$(PY) -m tests.kernel.debian --newest 2
-	ALL_KERNELS=1 $(PYTEST) -m kernel
+	ALL_KERNELS=1 $(PYTEST) -m kernel -n auto --dist loadscope
 
 check: format lint types test
 

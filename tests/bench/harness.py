@@ -193,7 +193,7 @@ def whole(kernel: Path, folder: Path) -> list[Row]:
         check()
 
     name = 'bot check, 10 patches, 4 touch inputs, cold: make'
-    return [compare(name, cold, lambda: bench.plain('make'), 1)]
+    return [compare(name, cold, lambda: bench.plain('make'), 3)]
 
 
 def many(kernel: Path, folder: Path) -> tuple[list[Row], list[str]]:

@@ -70,7 +70,7 @@ def _with(server: Postgres, workers: int) -> str:
     cost = sum(last - first for first, last, *_ in said) / rounds - COST
     busy = sum(own for *_, own, _ in said) / rounds
     return (
-        f'{workers} workers, reviews of {COST:g} s: {SERIES / seconds * 60:.0f} a minute '
+        f'{workers} at work on reviews of {COST:g} s: {SERIES / seconds * 60:.0f} a minute '
         f'(at most {60 / COST * workers:.0f}), {cost * 1000:.0f} ms above each review, '
         f"{busy * 1000:.0f} ms of them the worker's own"
     )

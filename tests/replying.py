@@ -24,9 +24,7 @@ LETTERHEAD = Letterhead(
     'https://bot.example/authors', 'humans@bot.example', load().letterhead.templates,
 )  # fmt: skip
 HISTORY = History(now=NOW, started=1.0, posted=POSTED)
-BASE = Base(
-    'linux', 'mm-unstable', '5f6b1d6f1c9ad3c8ab15f8eb29ee6c8e4bd11ff0', 'the first ref of linux'
-)
+BASE = Base('linux', 'mm-unstable', '5f6b1d6f1c9ad3c8ab15f8eb29ee6c8e4bd11ff0', 'a ref of linux')
 
 FILE = 'mm/vma.c'
 BEFORE = ''.join(f'int line_{n};\n' for n in range(1, 41))

@@ -1,10 +1,12 @@
-"""docs/replies.md shows what the bot really writes, and every reason that policy has."""
+"""README and docs/replies.md show what the bot really writes, and every reason that policy has."""
 
 import ast
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import Bot, Demo
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / 'docs/replies.md'
@@ -31,6 +33,19 @@ def test_the_mails_are_those_that_are_sent(request: pytest.FixtureRequest) -> No
     assert len(shown) >= 4
     for name, said in shown.items():
         assert said == as_shown(name), f'{name} differs: make docs mends it'
+
+
+def test_the_readme_shows_what_make_demo_prints(bot: Bot, sample: Demo) -> None:
+    command = '$ bot check --tree build/demo/linux.git build/demo/series.mbox\n'
+    shown = (ROOT / 'README.md').read_text().partition(command)[2].partition('```')[0]
+    printed = bot('check', '--tree', sample.tree, sample.mbox).out
+    assert 'builds\n' in printed
+    assert timeless(printed.replace(str(sample.tree), 'build/demo/linux.git')) == timeless(shown)
+
+
+def timeless(text: str) -> str:
+    """A report without what its builds took."""
+    return re.sub(r'  (\d+\.\d s|reused)$', '', text, flags=re.M)
 
 
 def reasons() -> set[tuple[str, str]]:

@@ -145,9 +145,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     root = folder / 'root'
     container.debian(root)
     with container.booted(root) as booted:
-        shutil.copy(package, root / 'root' / package.name)
+        shutil.copy(package, root / 'srv' / package.name)
         booted.run('apt-get -q update')
-        booted.run(f'apt-get -q install -y --no-install-recommends /root/{package.name} ccache')
+        booted.run(f'apt-get -q install -y --no-install-recommends /srv/{package.name} ccache')
         yield booted
     shutil.rmtree(folder)  # half a gigabyte
 
@@ -164,8 +164,8 @@ def test_it_installs_and_starts_nothing(machine: Container) -> None:
 
 @pytest.mark.deb
 def test_the_demo_is_checked(machine: Container) -> None:
-    machine.run('cd /root && /usr/lib/vma-review-bot/bin/python3 -P -m bot.demo demo')
-    check = 'cd /root; bot check --tree demo/linux.git demo/series.mbox'
+    machine.run('cd /srv && /usr/lib/vma-review-bot/bin/python3 -P -m bot.demo demo')
+    check = 'cd /srv; bot check --tree demo/linux.git demo/series.mbox'
     said = machine.run(UNHIDDEN.format(check), check=False)
     assert said.endswith('3 errors, 3 warnings\n')
     assert 'vma  base  5 tests passed' in said
@@ -270,7 +270,7 @@ def test_an_upgrade_starts_anew_what_ran(machine: Container) -> None:
 
     before, kept = pids(), machine.run('bot outbox list --all; cat /etc/vma-review-bot/config.toml')
     machine.run(
-        'cd /root; rm -rf later; dpkg-deb -R vma-review-bot_*.deb later; '
+        'cd /srv; rm -rf later; dpkg-deb -R vma-review-bot_*.deb later; '
         "sed -i 's/^Version: .*/&.1/' later/DEBIAN/control; "
         'dpkg-deb --root-owner-group -b later later.deb; '
         'sudo -u vma-bot-work bot backup /var/lib/vma-review-bot/before-upgrade.db; '
@@ -305,7 +305,7 @@ def test_a_worker_reaches_its_database_by_tcp(machine: Container) -> None:
                 f'mkdir {folder}; sed s/192.0.2.1/127.0.0.1/ {example} >{folder}/database.conf; '
                 'install -m 600 /dev/null /etc/vma-review-bot/pgpass; '
                 f"echo '127.0.0.1:{server.port}:*:*:of the role' >/etc/vma-review-bot/pgpass; "
-                'cp /etc/vma-review-bot/config.toml /root/kept.toml; '
+                'cp /etc/vma-review-bot/config.toml /srv/kept.toml; '
                 f"sed -i 's|sqlite:[^\"]*|postgresql://127.0.0.1:{server.port}/reviews|' "
                 '/etc/vma-review-bot/config.toml; '
                 f'systemctl stop vma-bot.target; systemctl daemon-reload; systemctl start {work}'
@@ -315,7 +315,7 @@ def test_a_worker_reaches_its_database_by_tcp(machine: Container) -> None:
             assert asked.execute(sessions).fetchone() != (0,)
     finally:
         machine.run(
-            f'systemctl stop {work}; mv /root/kept.toml /etc/vma-review-bot/config.toml; '
+            f'systemctl stop {work}; mv /srv/kept.toml /etc/vma-review-bot/config.toml; '
             f'rm -r {folder}; systemctl daemon-reload'
         )
         server.stop()

@@ -57,7 +57,9 @@ class ControlGroup:
     def close(self) -> str | None:
         """End what is left, remove the group; the limit that was hit, if one was."""
         hit = None
-        if self._counted('memory.events', 'oom_kill'):
+        # What is killed without this group's limit being hit was the machine's want of memory.
+        oom = ('oom', 'oom_kill')
+        if all(self._counted('memory.events', name) for name in oom):
             hit = memory_limit(self.limits)
         elif self._counted('pids.events', 'max'):
             hit = process_limit(self.limits)

@@ -227,9 +227,13 @@ class Worker:
     def _keep(self, taken: Taken, review: Review, response: Response, seconds: float) -> None:
         """Decide whether a review is the last word on a series."""
         series = taken.series
-        reason = our_fault(review)
-        if reason is not None:
-            self._failed(taken, reason)
+        fault = our_fault(review)
+        if fault is not None and fault.final and taken.tries >= MOST_TRIES:
+            # The series may have done it itself, so it must not keep back what else was found.
+            self.tell('could-not-run', series=series, tries=taken.tries, reason=fault.reason)
+            fault = None
+        if fault is not None:
+            self._failed(taken, fault.reason)
         elif isinstance(review.series, Incomplete) and review.series.missing:
             self.tell('incomplete', series=series, reason=review.series.reason)
             self.store.lacking(series, taken.parts, one_line(review.series.reason, 1000))
@@ -271,19 +275,34 @@ def tallied(review: Review) -> dict[str, object]:
     }
 
 
-def our_fault(review: Review) -> str | None:
+@dataclass(frozen=True)
+class Fault:
+    """
+    Why a review says less than it should. `final`: after the last try it is kept all the same.
+
+    That is where code of the series ran, which may have brought it about. What
+    never began is parked: no series can do that.
+    """
+
+    reason: str
+    final: bool = False
+
+
+def our_fault(review: Review) -> Fault | None:
     """
     Return why a review says less than it should, through no doing of the series.
 
     A build that hit a limit is not of these: it would again.
     """
     for failure in review.failures:
-        return f'{failure.what}: {failure.error}'
-    for build in review.builds:
-        match build.outcome:
-            case CouldNotRun(reason=reason, limit=None | 'interrupted'):
-                return f'{build.harness} at patch {build.n}: {reason}'
-    return None
+        return Fault(f'{failure.what}: {failure.error}')
+    found = [
+        Fault(f'{build.harness} at patch {build.n}: {outcome.reason}', outcome.began)
+        for build in review.builds
+        if isinstance(outcome := build.outcome, CouldNotRun)
+        and outcome.limit in (None, 'interrupted')
+    ]
+    return min(found, key=lambda one: one.final, default=None)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,9 @@ EVENTS: Mapping[str, Kind] = {
     'incomplete': Kind('info', 'series {series}: {reason}'),
     'does-not-apply': Kind('info', 'series {series}: {reason}'),
     'try-failed': Kind('warning', 'series {series}: try {tries} failed: {reason}'),
+    'could-not-run': Kind(
+        'warning', 'series {series}: kept without a build, after {tries} tries: {reason}'
+    ),
     'process-died': Kind('warning', 'series {series}: the process that judged it died'),
     'unparked': Kind('info', '{count} series are tried anew'),
     # sending

@@ -400,10 +400,18 @@ class BuildFailed:
 
 @dataclass(frozen=True)
 class CouldNotRun:
-    """Our own side failed, or a limit was hit (`limit` names it). Never the author's."""
+    """
+    Our own side failed, or a limit was hit (`limit` names it). Never the author's.
+
+    `began`: without a limit, but code of the series may have run, so it may have
+    brought this about itself (a test can kill itself, a makefile print what a
+    full disk prints). It is tried again, but not for ever: then the rest of the
+    review counts.
+    """
 
     reason: str
     limit: str | None = None
+    began: bool = False
 
 
 BuildOutcome = Passed | TestsFailed | BuildFailed | CouldNotRun

@@ -1,6 +1,8 @@
 """What a worker makes of a review: the last word, one to wait for, or our own fault."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,14 @@ from bot.model import (
     CouldNotRun,
     DoesNotApply,
     Failure,
+    Finding,
+    Hit,
     Incomplete,
     Passed,
     Review,
     Scope,
     Series,
+    Severity,
 )
 from bot.store import Row, Store, Taken
 from bot.store.database import opened
@@ -112,6 +117,42 @@ def test_our_own_fault_is_tried_again_and_then_parked(desk: Desk, review: Review
     assert desk.store.unpark() == 1
     assert desk.work(Review(SERIES, APPLIED)) == [1]
     assert desk.row().state == 'reviewed'
+
+
+FORGED = built(CouldNotRun('killed by signal 9', began=True))
+FOUND = Finding('rule', Severity.ERROR, 'f', Hit(1, None, None, 'x'))
+
+
+def test_a_build_that_is_killed_each_time_keeps_back_nothing_else(desk: Desk) -> None:
+    """The series may do it itself: it is not retried for ever, and not silenced by that."""
+    for n in range(MOST_TRIES):
+        assert desk.work(replace(FORGED, findings=(FOUND,))) == [1]
+        assert desk.work() == []
+        assert desk.row().state == ('reviewed' if n == MOST_TRIES - 1 else 'pending')
+        desk.now += 3600
+    assert desk.work() == []
+    assert (desk.row().state, desk.row().why) == ('reviewed', 'could-not-check')
+    report = json.loads(desk.store.report(1) or '')
+    assert [one['message'] for one in report['findings']] == ['x']
+    assert report['builds'][0]['outcome'] == 'could-not-run'
+    said = 'series 1: kept without a build, after 3 tries: vma at patch 1: killed by signal 9'
+    assert said in desk.said
+
+
+def test_a_build_that_is_killed_once_is_tried_again(desk: Desk) -> None:
+    desk.work(FORGED)
+    desk.now += 3600
+    assert desk.work(Review(SERIES, APPLIED)) == [1]
+    assert (desk.row().state, desk.row().why) == ('reviewed', 'clean')
+
+
+def test_a_machine_without_a_sandbox_is_not_taken_for_the_series_doing(desk: Desk) -> None:
+    builds = (*FORGED.builds, Build('memblock', 1, CouldNotRun('bwrap is not there')))
+    for _ in range(MOST_TRIES):
+        desk.work(replace(FORGED, builds=builds))
+        desk.now += 3600
+    assert desk.row().state == 'parked'
+    assert desk.row().why == 'tried 3 times: memblock at patch 1: bwrap is not there'
 
 
 def test_what_raises_is_our_own_fault_too(desk: Desk) -> None:

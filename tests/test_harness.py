@@ -200,13 +200,13 @@ def test_a_limit_is_ours_and_named(judge: Judge) -> None:
     assert builds[1].outcome == said
 
 
-def test_a_full_disk_is_a_limit(judge: Judge) -> None:
+def test_a_full_disk_is_not_the_authors(judge: Judge) -> None:
     builds = judge(
         (f'{DIR}/Makefile', 'vma: main.o', 'vma: fill main.o\nfill:\n\thead -c 90M /dev/zero >x\n'),
         limits=Limits(disk=64 << 20),
     )
     assert isinstance(builds[1].outcome, CouldNotRun)
-    assert builds[1].outcome.limit == '64 MB of disk'
+    assert '64 MB' in builds[1].outcome.reason
 
 
 def test_without_a_cage_nothing_is_built(judge: Judge) -> None:

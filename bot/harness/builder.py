@@ -1,18 +1,29 @@
 """One build in the cage: its command, its environment, and what it comes to."""
 
+import contextlib
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from bot.diagnose import LIBRARY, MISSING_HEADER, flags_of, of_build, of_run
+from bot.diagnose import (
+    EMPTY,
+    LIBRARY,
+    MISSING_HEADER,
+    Fault,
+    flags_of,
+    of_build,
+    of_failed_build,
+    of_failed_run,
+    of_run,
+    stands,
+)
 from bot.harness.layout import Layout
-from bot.model import Build, BuildFailed, BuildOutcome, CouldNotRun, Harness, Limits
+from bot.model import Build, BuildFailed, BuildOutcome, CouldNotRun, Harness
 from bot.plain import one_line, tail
 from bot.sandbox import PATH, Cage, Ran
 from bot.walls import Bind
@@ -21,7 +32,12 @@ CCACHE = '/usr/lib/ccache'
 """Where Debian puts compilers' names that lead to ccache."""
 SHARED = '/ccache'
 MARK = '--- inputs ---'
-FULL = re.compile(r'No space left on device|File size limit exceeded')
+PROGRAMS = ('cc', 'as', 'ld', 'ldd', 'make', 'sh', 'tar', 'ccache')
+# GNU ld takes an empty object for one without symbols, and then names those as undefined.
+EMPTIES = (
+    f'|| {{ s=$?; [ -z "$(find . -maxdepth 4 -type f -name \'*.[oa]\' -size 0 | head -n 1)" ]'
+    f" || echo '{EMPTY}'; exit $s; }}"
+)
 
 # A compiler that also lists what a file includes, and one that does only that. It stands
 # before the real ones in PATH.
@@ -110,7 +126,7 @@ class Builder:
             case _:
                 shim = BUILDS if how == 'learn' else ''
                 run = ('run', self.harness.run)
-                commands = [('build', f'{shim}make -j{jobs} {words}'), run]
+                commands = [('build', f'{shim}make -j{jobs} {words} {EMPTIES}'), run]
         if how in ('learn', 'list'):
             makefiles = r"--eval='vma-bot-makefiles:;@echo : $(MAKEFILE_LIST)'"
             # A build may read by way of links of its own making: what they lead to counts.
@@ -145,29 +161,57 @@ class Builder:
         }
 
     def outcome(self, ran: Ran) -> BuildOutcome:
-        """Return what a run comes to."""
+        """
+        Return what a run comes to.
+
+        What was seen from outside (a limit, a tool that is gone) comes before
+        what the output says, and that before what it says of the code.
+        """
         phases = {phase.name: phase for phase in ran.phases}
         build, run = phases.get('build'), phases.get('run')
-        limit = ran.limit or _hit(ran, self.workshop.cage.limits)
-        if limit is not None:
-            doing = 'the tests' if run is not None or (build and build.status == 0) else 'the build'
-            return CouldNotRun(f'{doing} stopped at a limit: {limit}', limit)
+        doing = 'the tests' if run is not None or (build and build.status == 0) else 'the build'
+        if ran.limit is not None:
+            return CouldNotRun(f'{doing} stopped at a limit: {ran.limit}', ran.limit)
         if build is None or build.status is None:
-            return CouldNotRun(one_line(f'the build did not start: {ran.complaint}'))
+            what = 'start' if build is None else 'come to its end'
+            return _not_run(f'the build did not {what}: {ran.complaint}')
         errors, warnings = of_build(build.output, self.harness.dir)
         flags = flags_of(build.output)
         if build.status:
             absent = _absent(build.output)
             if absent is not None:
                 packages = ' '.join(self.harness.packages)
-                return CouldNotRun(one_line(f'{absent} is not installed: apt install {packages}'))
-            return BuildFailed(errors, warnings, flags)
+                return _not_run(f'{absent} is not installed: apt install {packages}')
+            if (gone := missing_tools()) is not None:
+                return _not_run(gone)
+            fault = of_failed_build(build.output, build.status)
+            if fault is None or stands(fault, errors):
+                return BuildFailed(errors, warnings, flags)
+            return self._fault(doing, fault)
         if run is None or run.status is None:
-            return CouldNotRun(one_line(f'the tests did not start: {ran.complaint}'))
+            what = 'start' if run is None else 'come to their end'
+            return _not_run(f'the tests did not {what}: {ran.complaint}')
+        if run.status and (fault := of_failed_run(run.output, run.status)):
+            return self._fault(doing, fault)
         found = of_run(
             run.output, run.status, self.harness.dir, warnings, parser=self.harness.parser
         )
         return replace(found, flags=flags)
+
+    def doubtful(self, ran: Ran) -> bool:
+        """Whether a build failed while something on our side did, too: it is not kept."""
+        return any(one.status and of_failed_build(one.output, one.status) for one in ran.phases[:1])
+
+    def _fault(self, doing: str, fault: Fault) -> CouldNotRun:
+        """Return what our side did to a build, with the limit that it may be about."""
+        limits = self.workshop.cage.limits
+        if fault.kind == 'cpu':
+            limit = f'{limits.cpu:g} s of cpu time'
+            return CouldNotRun(f'{doing} stopped at a limit: {limit}', limit)
+        text = fault.text
+        if fault.kind == 'space':
+            text += f' ([sandbox] disk is {limits.disk >> 20} MB)'
+        return CouldNotRun(f'{doing} came to no result: {text}', began=True)
 
     def made(self, n: int, outcome: BuildOutcome, ran: Ran) -> Build:
         """Return a run as patch `n`'s build."""
@@ -204,16 +248,8 @@ def _absent(output: str) -> str | None:
     return None
 
 
-def _hit(ran: Ran, limits: Limits) -> str | None:
-    """Name the limit that a failed command ran into without being stopped by it."""
-    for phase in ran.phases:
-        if not phase.status:
-            continue
-        if FULL.search(phase.output):
-            return f'{limits.disk >> 20} MB of disk'
-        if 'CPU time limit exceeded' in phase.output:
-            return f'{limits.cpu:g} s of cpu time'
-    return None
+def _not_run(reason: str) -> CouldNotRun:
+    return CouldNotRun(one_line(reason.removesuffix(': ')), began=True)
 
 
 def missing_tools() -> str | None:
@@ -224,19 +260,59 @@ def missing_tools() -> str | None:
     return None
 
 
-@cache
 def compiler() -> str:
-    """Return what the compiler, the linker and the C library call themselves."""
+    """Return what the compiler, the linker and the C library call themselves, as of now."""
+    return _described(tools())
+
+
+Tools = tuple[tuple[str, int, int, int], ...]
+
+
+def tools() -> Tools:
+    """
+    Return (path, inode, size, time in ns) of the files that builds are made with.
+
+    Another answer than before means that one was replaced.
+    """
+    found = []
+    programs = (shutil.which(name, path=PATH) for name in PROGRAMS)
+    for path in (*programs, *_inner(shutil.which('cc', path=PATH) or 'cc')):
+        if path is not None:
+            with contextlib.suppress(OSError):
+                stat = Path(path).stat()
+                found.append((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+@cache
+def _inner(cc: str) -> tuple[str, ...]:
+    """Return the files that the compiler `cc` uses besides: the compiler proper, and libraries."""
     said = []
-    for words in (['cc', '--version'], ['ld', '--version'], ['ldd', '--version']):
-        try:
-            found = subprocess.run(
-                words, capture_output=True, check=False, env={'PATH': PATH, 'LC_ALL': 'C'}
-            )
-        except OSError:
-            continue
-        said.append(found.stdout.decode('utf-8', 'replace').partition('\n')[0])
+    for name in ('prog-name=cc1', 'file-name=libc.so.6', 'file-name=libasan.so'):
+        path = _said([cc, f'-print-{name}']).strip()
+        if path.startswith('/'):
+            said.append(path)
+    return tuple(said)
+
+
+@lru_cache(maxsize=4)
+def _described(_: Tools) -> str:
+    said = [
+        _said([name, '--version']).partition('\n')[0]
+        for name in ('cc', 'ld', 'ldd')
+        if shutil.which(name, path=PATH) is not None
+    ]
     return f'{"; ".join(said)}; {os.uname().machine}'
+
+
+def _said(words: list[str]) -> str:
+    try:
+        found = subprocess.run(
+            words, capture_output=True, check=False, env={'PATH': PATH, 'LC_ALL': 'C'}
+        )
+    except OSError:
+        return ''
+    return found.stdout.decode('utf-8', 'replace')
 
 
 def _made_folder(folder: Path) -> bool:

@@ -8,7 +8,7 @@ builds the same in the full tree.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bot.diagnose import ROOT
+from bot.diagnose import ROOT, of_failed_build
 from bot.harness.builder import MARK, Builder, compiler
 from bot.harness.layout import WHOLE, Inputs, Layout, Memory, demanded, listed, only, read_by, wide
 from bot.model import Build, BuildFailed, Comparison, CouldNotRun
@@ -16,6 +16,8 @@ from bot.sandbox import File, Ran
 from bot.scratch import scratch
 from bot.tree import GitSnapshot
 from bot.walls import Bind
+
+UNREAD = 'what the tests are built from could not be listed'
 
 
 def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
@@ -35,7 +37,7 @@ def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
     everything = wide(builder.harness, ground)
     jobs = builder.workshop.jobs
     ran = builder.run(everything, jobs, trusted=True, how='list')
-    if not ran.phases or ran.phases[0].status or ran.limit:
+    if not ran.phases or ran.phases[0].status or ran.limit or _cut_off(ran):
         # It runs what it has built, or does not build at all.
         ran = builder.run(everything, jobs, trusted=True, how='learn')
         outcome = builder.outcome(ran)
@@ -43,11 +45,15 @@ def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
             return builder.made(0, outcome, ran)
         if isinstance(outcome, BuildFailed):
             return WHOLE
+        if _cut_off(ran):
+            return builder.made(0, CouldNotRun(UNREAD, began=True), ran)
     read = _read(builder, ran)
     paths = read_by(builder.harness, everything, read)
     for _ in range(20):
         dry = builder.run(only(everything, paths), 1, trusted=True, how='dry')
-        more = demanded(builder.harness, everything, dry.phases[0].output if dry.phases else '')
+        if dry.limit or not dry.phases or _cut_off(dry):
+            return builder.made(0, CouldNotRun(UNREAD, began=True), dry)
+        more = demanded(builder.harness, everything, dry.phases[0].output)
         if not more - paths:
             break
         paths |= more
@@ -55,6 +61,14 @@ def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
     learnt = Inputs(frozenset(paths), read=frozenset(read & there))
     builder.note(_memory(builder, ground).keep(learnt))
     return learnt
+
+
+def _cut_off(ran: Ran) -> bool:
+    """Whether the last command of a run came to no end of its own, so its list is not whole."""
+    last = ran.phases[-1]
+    return last.status is None or (
+        last.status > 0 and of_failed_build(last.output, last.status) is not None
+    )
 
 
 def proof(builder: Builder, ground: GitSnapshot, known: Inputs, ran: Ran) -> bool:

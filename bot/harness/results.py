@@ -26,7 +26,8 @@ from bot.model import (
     TestsFailed,
 )
 
-FORMAT = 3
+FORMAT = 4
+"""Entries of formats before 4 may hold, as failed, what was killed on our side."""
 OUTCOMES = {kind.__name__: kind for kind in (Passed, TestsFailed, BuildFailed)}
 
 
@@ -58,15 +59,21 @@ class Results:
                 path = self._path(key)
                 path.touch()  # what is used stays longest
                 outcome = _outcome(found['outcome'])
-                return Build(
+                build = Build(
                     harness.name, n, outcome, harness.dir, True, tuple(found['flags']),
                     0.0, str(found['log']),
                 )  # fmt: skip
+                return build if _final(build) else None
         return None
 
     def put(self, key: str, build: Build) -> str | None:
-        """Keep a result; why that did not go. What did not come to an end is not kept."""
-        if isinstance(build.outcome, CouldNotRun):
+        """
+        Keep a result; why that did not go.
+
+        What did not come to an end is not kept, nor is a base that fails: it
+        is what every series on it is compared with, and is built again.
+        """
+        if isinstance(build.outcome, CouldNotRun) or not _final(build):
             return None
         self._fresh[key] = build
         said = {
@@ -106,6 +113,11 @@ def prune(cache: Path, largest: int) -> tuple[int, int]:
         if total <= largest * 4 // 5:
             break
     return gone, freed
+
+
+def _final(build: Build) -> bool:
+    """Whether a result may be the last word on what it was built from."""
+    return build.n > 0 or isinstance(build.outcome, Passed)
 
 
 def same_as(build: Build, n: int) -> Build:

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from posixpath import dirname
 
 from bot.diagnose import misses_a_file
 from bot.errors import SandboxError
-from bot.harness.builder import Builder, Workshop, compiler, missing_tools
+from bot.harness.builder import Builder, Workshop, compiler, missing_tools, tools
 from bot.harness.layout import WHOLE, Inputs, Layout, asked_for, narrow, only, shadows, wide
 from bot.harness.learn import inputs, proof
 from bot.harness.results import Results, prune, same_as
@@ -21,6 +21,8 @@ PER_BUILD = 1 << 30
 """Bytes of memory that a build is taken to need, where there is little."""
 MOST_WIDENED = 5
 """Times that a series may turn out to read more than was thought."""
+MOST_REPEATS = 2
+"""Builds of a series that are done again at once, since our side may have failed them."""
 
 
 def build_series(
@@ -79,7 +81,10 @@ class _Series:
         # prerequisites of the series are a stranger's already.
         self.ground = ground
         self.base = first
+        self.tools = tools()
         self.results = Results(workshop.cache, (compiler(), workshop.cage.version))
+        self.repeats = MOST_REPEATS
+        self.doubtful: set[int] = set()  # patches whose build is not to be kept
 
     def builds(self) -> Iterator[Build]:
         known = inputs(self.builder, self.ground)
@@ -120,7 +125,10 @@ class _Series:
         """Run what is not kept, several at once, and yield all in order."""
         if len(set(plan.keys)) == 1:
             return
-        kept = {key: self.results.get(key, self.harness, 0) for key in dict.fromkeys(plan.keys)}
+        kept: dict[str, Build | None] = {}
+        for n, key in enumerate(plan.keys):
+            if key not in kept:
+                kept[key] = self.results.get(key, self.harness, n)
         prove = not (plan.known.proven or plan.known.whole)
         if prove and self.base is not self._proving(plan):
             prove = False
@@ -149,7 +157,12 @@ class _Series:
                     build = kept[key]
                     if build is None:
                         build = futures[key].result()
-                        self.builder.note(self.results.put(key, build))
+                        if _unsure(build) and self.repeats:
+                            wait(futures.values())  # with nothing beside it
+                            before = first[plan.keys[n - 1]] if n else None
+                            build = self._repeated(plan, build, before, prove=prove)
+                        if n not in self.doubtful:
+                            self.builder.note(self.results.put(key, build))
                     first[key] = replace(build, n=n)
                     yield first[key]
             except BaseException:
@@ -192,13 +205,38 @@ class _Series:
         trusted = n == 0 and self.ground is not None and self.base.id == self.ground.id
         if n == 0 and unproven is not None and self.ground is not None:
             ran = self.builder.run(layout, jobs, trusted=trusted, how='learn')
-            if not ran.limit and not proof(self.builder, self.ground, unproven, ran):
+            ours = isinstance(self.builder.outcome(ran), CouldNotRun)
+            if not ours and not proof(self.builder, self.ground, unproven, ran):
                 raise WiderError
         else:
             ran = self.builder.run(layout, jobs, trusted=trusted)
         self._complete(n, layout, ran)
-        build = self.builder.made(n, self.builder.outcome(ran), ran)
+        outcome = self.builder.outcome(ran)
+        if tools() != self.tools:
+            outcome = CouldNotRun('a tool was replaced while this was built', began=True)
+        if self.builder.doubtful(ran):
+            self.doubtful.add(n)
+        build = self.builder.made(n, outcome, ran)
         self.builder.tell('done', n)
+        return build
+
+    def _repeated(self, plan: _Plan, build: Build, before: Build | None, *, prove: bool) -> Build:
+        """
+        Build again, at once and alone, what our side may have failed.
+
+        The first result counts. Without one, how often it was tried is said:
+        what is the same each time may be the series' own doing.
+        """
+        n, times = build.n, 1
+        while _unsure(build) and self.repeats:
+            self.repeats, times = self.repeats - 1, times + 1
+            self.doubtful.discard(n)
+            build = self._build(n, plan.layouts[n], 1, plan.known if prove and not n else None)
+        if _unsure(build) and isinstance(build.outcome, CouldNotRun):
+            said = f'{build.outcome.reason}, {times} times of {times}'
+            if before is not None and not isinstance(before.outcome, CouldNotRun):
+                said += f', and {"the patch before" if n > 1 else "the base"} came to one'
+            build = replace(build, outcome=replace(build.outcome, reason=said))
         return build
 
     def _complete(self, n: int, layout: Layout, ran: Ran) -> None:
@@ -219,6 +257,12 @@ class _Series:
         }
         if folders:
             raise WiderError(frozenset(folders))
+
+
+def _unsure(build: Build) -> bool:
+    """Whether a build began and came to no result, and hit no limit."""
+    outcome = build.outcome
+    return isinstance(outcome, CouldNotRun) and outcome.began and outcome.limit is None
 
 
 def _near(harness: Harness, step: Step) -> bool:

@@ -35,21 +35,20 @@ from bot.model import (
 )
 from bot.sandbox import PATH
 from bot.walls import Bind
-from tests.conftest import Demo
+from tests.conftest import Bot, Demo
 from tests.judging import AUTHOR, Edit, Judge
 
 DIR = 'tools/testing/vma'
 MAKEFILE = f'{DIR}/Makefile'
 MAIN = f'{DIR}/main.c'
 # Long enough for its process to be found, and killed.
+INCLUDED: Edit = (MAIN, '#include', '#include <time.h>\n#include')
 SLOW: Edit = (
     MAIN,
     'int run = 0',
-    'struct timespec t = { 0, 400000000 };\n\tint run = 0',
+    'struct timespec t = { 0, 400000000 };\n\tint run = nanosleep(&t, NULL)',
 )
-SLOWER: Edit = (MAIN, 'int run = 0', 'int run = nanosleep(&t, 0)')
-INCLUDED: Edit = (MAIN, '#include <stdio.h>', '#include <stdio.h>\n#include <time.h>')
-BASE = (INCLUDED, SLOW, SLOWER)
+BASE = (INCLUDED, SLOW)
 PATCHES: tuple[Edit, ...] = tuple(('mm/vma.c', '', f'\nint patch{n};\n') for n in (1, 2))
 GOOD = ['Passed', 'Passed', 'Passed']
 
@@ -86,15 +85,14 @@ def verdict(builds: Sequence[Build]) -> str:
 
 
 def below(pid: int) -> Iterator[int]:
-    """Yield the processes below one."""
-    for task in Path(f'/proc/{pid}/task').glob('*/children'):
-        try:
-            found = [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-        for child in found:
-            yield child
-            yield from below(child)
+    """Yield the processes below one, as far as they live."""
+    try:
+        for task in Path(f'/proc/{pid}/task').iterdir():
+            for word in (task / 'children').read_text().split():
+                yield int(word)
+                yield from below(int(word))
+    except OSError:
+        return
 
 
 @dataclass
@@ -208,10 +206,7 @@ def test_killed_while_it_learns_what_is_read(judge: Judge) -> None:
 
 
 def test_an_error_beside_a_killed_compiler_stands_and_is_not_kept(judge: Judge) -> None:
-    makefile = (
-        b'vma: main.o other.o\nmain.o:\n\tsleep 0.2; sh -c "kill -9 \\$$$$"\n'
-        b'other.o:\n\t$(CC) -c bad.c -o other.o\n'
-    )
+    makefile = b'vma:\n\t$(CC) -c bad.c -o vma; sh -c "kill -9 \\$$$$"\n'
     builds = judge({MAKEFILE: makefile, f'{DIR}/bad.c': b'int one\nint two;\n'})
     assert kinds(builds) == ['Passed', 'BuildFailed']
     assert 'Error 137' in builds[1].log
@@ -327,9 +322,9 @@ def test_a_tool_that_fails(judge: Judge, planted: Path, name: str) -> None:
 
 
 def test_a_small_disk(judge: Judge) -> None:
-    fills: Edit = (MAKEFILE, 'vma: main.o', 'vma: f main.o\nf:\n\thead -c 90M /dev/zero >f\n')
+    fills = recipe('head -c 90M /dev/zero >f')
     bad = judge(fills, limits=Limits(disk=64 << 20))
-    assert '64 MB' in (bad[1].outcome.reason if isinstance(bad[1].outcome, CouldNotRun) else '')
+    assert '64 MB' in reason(bad[1])
     assert stored(judge) == ['Passed']
     again = judge(fills)
     assert kinds(again) == ['Passed', 'Passed']
@@ -356,7 +351,7 @@ def test_a_tool_that_is_replaced_in_mid_work(
     told: list[Event] = []
 
     def upgrade(event: Event) -> None:
-        if not told and event.kind == 'planned':
+        if event.kind == 'planned':
             install(2)
         told.append(event)
 
@@ -409,6 +404,23 @@ def test_what_a_series_does_to_itself(judge: Judge, name: str) -> None:
     assert [started.count(n) for n in range(3)] == [1, 3, 1]
     assert verdict(builds) == 'could-not-check'
     assert stored(judge) == ['Passed']
+
+
+def test_check_says_at_once_that_it_could_not(judge: Judge, bot: Bot, tmp_path: Path) -> None:
+    base, _ = judge.series((FORGED['makefile'],))
+    around = {'XDG_CACHE_HOME': str(tmp_path / 'check')}
+    words = ('check', '-q', '--tree', judge.sample.tree, f'{base}..x')
+    found = bot(*words, '--format', 'json', env=around)
+    said = json.loads(found.out)
+    assert (found.code, said['verdict']) == (3, 'could-not-check')
+    assert said['findings'], 'what the other rules found is there'
+    assert {one['rule'] for one in said['findings']}.isdisjoint({'vma-test-build'})
+    build = next(one for one in said['builds'] if one['n'] == 1)
+    assert (build['outcome'], build['reused']) == ('could-not-run', False)
+    assert 'killed by signal 9 (SIGKILL), 3 times of 3' in build['log']
+    text = bot(*words, env=around)
+    assert text.code == 3
+    assert 'could not run: the build came to no result' in ' '.join(text.out.split())
 
 
 NEAR: dict[str, tuple[Edit, type[object]]] = {

@@ -106,7 +106,7 @@ FAULTS: dict[Kind, tuple[str, ...]] = {
         'ccache: FATAL: x',
         'tar: m.c: Cannot open: Read-only file system',
         'dash: 1: echo: echo: I/O error',
-        '/bin/sh: 1: cannot create x: Read-only file system',
+        '/bin/sh: 1: cannot create x: Input/output error',
         "cp: cannot create regular file 'x': Stale file handle",
     ),
     'cpu': (f'{MAKE}CPU time limit exceeded', f'{MAKE}Error 152'),
@@ -167,6 +167,8 @@ NEAR = (
     "/usr/bin/ld: main.o: in function `Killed':",
     "main.c:3: undefined reference to `out_of_memory'",
     'collect2: error: ld returned 1 exit status',
+    '/bin/sh: 1: cannot create /usr/x: Read-only file system',
+    "touch: cannot touch '/usr/x': Read-only file system",
     'cat: x: No such file or directory',
     'test: file truncated',
     'notes: file format not recognized',
@@ -249,9 +251,11 @@ def test_a_run_that_the_code_failed(line: str) -> None:
     [
         (f'{MAKE}Killed', "mm/vma.c:3:1: error: expected ';' before 'int'", True),
         (f'{MAKE}Killed', "mm/vma.c:3: undefined reference to `nosuch'", False),
+        (f'{MAKE}Killed', 'make: *** [Makefile:8: main.o] Killed', False),
         (f'{MAKE}Killed', 'gcc: fatal error: Killed signal terminated program cc1', False),
         ('cat: write error: No space left on device', "x.h:3:1: error: expected ';'", False),
-        (EMPTY, "x.c:3:1: error: expected ';'", False),
+        (EMPTY, "x.c:3:1: error: expected ';'", True),
+        (EMPTY, "/usr/bin/ld: x.c:3: undefined reference to `main'", False),
     ],
 )
 def test_an_error_beside_a_killed_process(beside: str, error: str, there: bool) -> None:

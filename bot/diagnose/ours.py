@@ -56,8 +56,10 @@ MEMORY_WORDS = (
     '|Resource temporarily unavailable|Cannot fork'
 )
 SPACE_WORDS = 'No space left on device|Disk quota exceeded|File too large'
+READ_ONLY = 'Read-only file system'
+"""Most of the sandbox is: what a command of a makefile writes there is its own doing."""
 IO_WORDS = (
-    'Input/output error|I/O error|Read-only file system|Too many open files(?: in system)?'
+    f'Input/output error|I/O error|{READ_ONLY}|Too many open files(?: in system)?'
     '|Stale file handle|Bus error|Structure needs cleaning|Transport endpoint is not connected'
     '|Remote I/O error|Text file busy'
 )
@@ -72,12 +74,14 @@ LINKERS = r'(?:[\w.]+-){0,4}(?:ld(?:[.-](?:bfd|gold|lld))?|lld|mold)(?:-\d+)?'
 BINARIES = r'(?:[\w.]+-){0,4}(?:ar|ranlib|nm|objcopy|objdump|strip|readelf)(?:-\d+)?'
 SHELL = (
     r'(?:ba|da)?sh|awk|cat|chmod|cmp|cp|cut|dd|diff|echo|env|find|flex|bison|git|grep|head|install'
-    r'|ln|ls|m4|mkdir|mktemp|mv|perl|pkg-config|printf|python3?|realpath|rm|sed|sort|tail|tar|tee'
+    r'|ln|ls|m4|mkdir|mktemp|mv|perl|pkg-config|printf|python3?|realpath|rm|sed|sort|tail|tee'
     r'|touch|tr|uniq|wc|xargs|xxd'
 )
-TOOLS = rf'(?:{COMPILERS}|{LINKERS}|{BINARIES}|{SHELL}|g?make|ccache|bwrap|realpath)'
+TOOLS = rf'(?:{COMPILERS}|{LINKERS}|{BINARIES}|{SHELL}|g?make|tar|ccache|bwrap)'
 # `make[2]: `, `/usr/bin/ld: `, `/bin/sh: 1: `, `make: *** `.
-SAID = re.compile(rf'^(?:\S*/)?{TOOLS}(?:\[\d{{1,4}}\])?: (?:\*\*\* )?(?P<text>.*)$')
+SAID = re.compile(
+    rf'^(?:\S*/)?(?:(?P<any>{SHELL})|{TOOLS})(?:\[\d{{1,4}}\])?: (?:\*\*\* )?(?P<text>.*)$'
+)
 # as and gcc: a file's name stands where the tool's would.
 ABOUT = re.compile(
     r'^(?:\{standard input\}|[^\s:]+)(?::\d+){0,2}: [Ff]atal error: (?!#)(?P<text>.*)$'
@@ -175,11 +179,12 @@ def stands(fault: Fault, errors: tuple[Diagnostic, ...]) -> bool:
     """
     Whether a compiler's error in a file stands, though our side failed beside it.
 
-    Killing one process makes no error in what another compiles; a file that was
-    cut off does, as it makes the linker miss what was in it.
+    Killing one process makes no error in what another compiles, and an object
+    that is cut off makes none but the linker's; a lack of space may cut off a
+    header.
     """
-    return fault.kind in ('killed', 'crashed') and any(
-        one.path is not None and one.line is not None and not LINKED.match(one.text)
+    return fault.kind in ('killed', 'crashed', 'object') and any(
+        (one.path or '').endswith(('.c', '.h', '.S')) and one.line and not LINKED.match(one.text)
         for one in errors
     )
 
@@ -233,6 +238,8 @@ def _tool(line: str) -> Fault | None:
         return None
     if STARTS.search(said['text']):
         return TOOL
+    if said.groupdict().get('any') and READ_ONLY in line:
+        return None
     crashed = CRASHED if CRASH.search(said['text']) else None
     return _ended(said['text']) or _errno(said['text']) or crashed
 

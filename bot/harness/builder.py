@@ -32,6 +32,8 @@ CCACHE = '/usr/lib/ccache'
 """Where Debian puts compilers' names that lead to ccache."""
 SHARED = '/ccache'
 MARK = '--- inputs ---'
+UNLISTED = 'vma-bot-unlisted:'
+"""Stands among the inputs where a compiler could not list one's."""
 PROGRAMS = ('cc', 'as', 'ld', 'ldd', 'make', 'sh', 'tar', 'ccache')
 # GNU ld takes an empty object for one without symbols, and then names those as undefined.
 EMPTIES = (
@@ -52,7 +54,9 @@ chmod +x /tmp/shim/cc
 for name in gcc clang c99; do ln -sf cc /tmp/shim/$name; done
 PATH=/tmp/shim:$PATH; export PATH
 """
-BUILDS = SHIM.format(also='', then='PATH=${PATH#/tmp/shim:} exec "$me" "$@"')
+BUILDS = SHIM.format(
+    also=f' || echo {UNLISTED} >/tmp/deps/unlisted', then='PATH=${PATH#/tmp/shim:} exec "$me" "$@"'
+)
 LISTS = SHIM.format(
     also=' || exit',
     then="""for word; do
@@ -199,8 +203,12 @@ class Builder:
         return replace(found, flags=flags)
 
     def doubtful(self, ran: Ran) -> bool:
-        """Whether a build failed while something on our side did, too: it is not kept."""
-        return any(one.status and of_failed_build(one.output, one.status) for one in ran.phases[:1])
+        """Whether something on our side failed, though the code may have as well."""
+        ways = {'build': of_failed_build, 'run': of_failed_run}
+        return any(
+            one.status and one.name in ways and ways[one.name](one.output, one.status)
+            for one in ran.phases
+        )
 
     def _fault(self, doing: str, fault: Fault) -> CouldNotRun:
         """Return what our side did to a build, with the limit that it may be about."""

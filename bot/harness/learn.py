@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bot.diagnose import ROOT, of_failed_build
-from bot.harness.builder import MARK, Builder, compiler
+from bot.harness.builder import MARK, UNLISTED, Builder, compiler
 from bot.harness.layout import WHOLE, Inputs, Layout, Memory, demanded, listed, only, read_by, wide
 from bot.model import Build, BuildFailed, Comparison, CouldNotRun
 from bot.sandbox import File, Ran
@@ -45,6 +45,8 @@ def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
             return builder.made(0, outcome, ran)
         if isinstance(outcome, BuildFailed):
             return WHOLE
+        if UNLISTED in ran.phases[-1].output:
+            return WHOLE
         if _cut_off(ran):
             return builder.made(0, CouldNotRun(UNREAD, began=True), ran)
     read = _read(builder, ran)
@@ -78,6 +80,8 @@ def proof(builder: Builder, ground: GitSnapshot, known: Inputs, ran: Ran) -> boo
     Then all that its result follows from was there.
     """
     if isinstance(builder.outcome(ran), CouldNotRun | BuildFailed):
+        return False
+    if UNLISTED in ran.phases[-1].output:
         return False
     if _read(builder, ran) & known.paths != known.read:
         return False

@@ -210,12 +210,13 @@ class _Series:
                 raise WiderError
         else:
             ran = self.builder.run(layout, jobs, trusted=trusted)
-        self._complete(n, layout, ran)
+        if self.builder.doubtful(ran):
+            self.doubtful.add(n)
+        else:
+            self._complete(n, layout, ran)
         outcome = self.builder.outcome(ran)
         if tools() != self.tools:
             outcome = CouldNotRun('a tool was replaced while this was built', began=True)
-        if self.builder.doubtful(ran):
-            self.doubtful.add(n)
         build = self.builder.made(n, outcome, ran)
         self.builder.tell('done', n)
         return build

@@ -407,12 +407,13 @@ def test_what_a_series_does_to_itself(judge: Judge, name: str) -> None:
 
 
 def test_check_says_at_once_that_it_could_not(judge: Judge, bot: Bot, tmp_path: Path) -> None:
-    base, _ = judge.series((FORGED['makefile'],))
+    found: Edit = ('include/linux/mm_types.h', 'struct file *const file;', 'struct file *file;')
+    base, _ = judge.series((FORGED['makefile'], found))
     around = {'XDG_CACHE_HOME': str(tmp_path / 'check')}
     words = ('check', '-q', '--tree', judge.sample.tree, f'{base}..x')
-    found = bot(*words, '--format', 'json', env=around)
-    said = json.loads(found.out)
-    assert (found.code, said['verdict']) == (3, 'could-not-check')
+    result = bot(*words, '--format', 'json', env=around)
+    said = json.loads(result.out)
+    assert (result.code, said['verdict']) == (3, 'could-not-check')
     assert said['findings'], 'what the other rules found is there'
     assert {one['rule'] for one in said['findings']}.isdisjoint({'vma-test-build'})
     build = next(one for one in said['builds'] if one['n'] == 1)

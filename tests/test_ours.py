@@ -169,6 +169,7 @@ NEAR = (
     'collect2: error: ld returned 1 exit status',
     '/bin/sh: 1: cannot create /usr/x: Read-only file system',
     "touch: cannot touch '/usr/x': Read-only file system",
+    'ccache: error: failed to write to /ccache/ccache.conf: Read-only file system',
     'cat: x: No such file or directory',
     'test: file truncated',
     'notes: file format not recognized',

@@ -228,7 +228,7 @@ def _tool(line: str) -> Fault | None:
     if GONE.match(line):
         return TOOL
     if CCACHE.match(line):
-        return _errno(line) or IO
+        return None if READ_ONLY in line else _errno(line) or IO
     if WROTE.match(line):
         return NO_SPACE
     if python := PYTHON.match(line):

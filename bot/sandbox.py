@@ -8,14 +8,15 @@ live in a tmpfs of the cage, and its processes die with it. Without bubblewrap
 there is no cage (`SandboxError`), never a build outside of one unless the
 local user asks for that (`Cage(open_=True)`).
 
-Memory and processes are held by a control group (v2) where we may make one;
-where not, by a watcher that looks every tenth of a second.
+Limits on time and output are held here, all others by `limits.py`: by the
+kernel where that can, otherwise by looking every tenth of a second.
 """
 
 import contextlib
 import fcntl
 import io
 import os
+import random
 import re
 import selectors
 import signal
@@ -24,10 +25,9 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from bot.cgroup import ControlGroup, delegated, memory_limit, process_limit
 from bot.diagnose import ROOT
+from bot.limits import Watch, descendants, each
 from bot.model import Limits
 from bot.scratch import scratch
 from bot.walls import Bind, probe, refused
@@ -38,7 +38,6 @@ ENVIRONMENT = {'PATH': PATH, 'LC_ALL': 'C', 'HOME': ROOT.rstrip('/'), 'TMPDIR': 
 WATCH_EVERY = 0.1  # seconds
 STATUS = re.compile(r'[0-9]{1,3}')
 GRACE = 1.0  # seconds for pipes to run dry
-TICKS = os.sysconf('SC_CLK_TCK')
 
 File = tuple[str, int, bytes]
 """Path, git mode, bytes (a symlink's target)."""
@@ -55,12 +54,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class Ran:
-    """A run: its phases as far as they got, the limit that ended it, wall seconds."""
+    """
+    A run: its phases as far as they got, the limit that ended it, wall seconds.
+
+    `lack` says what our own side ran short of, where that ended it.
+    """
 
     phases: tuple[Phase, ...]
     limit: str | None
     seconds: float
     complaint: str = ''
+    lack: str | None = None
 
 
 class Cage:
@@ -141,12 +145,16 @@ def _script(where: str, folder: str, commands: Sequence[tuple[str, str]], limits
     A command gets neither the status pipe nor another's output pipe; by way of
     /proc it can reach what this shell has open, and so is not believed for
     what it writes there (a number), any more than for what it prints. The
-    limits are belts; the watcher outside is the braces.
+    limits are those that the kernel keeps for each process (see `limits.py`).
     """
     lines = [
         'ulimit -c 0',
         f'ulimit -f {max(limits.disk // 512, 1)} 2>/dev/null',
         f'ulimit -t {max(int(limits.cpu), 1)} 2>/dev/null',
+    ]
+    if where == ROOT:
+        lines.append(f'prlimit --pid $$ {" ".join(each(limits))} 2>/dev/null')
+    lines += [
         f"tar -xf - --no-same-owner -C '{where}' || exit 120",
         'exec </dev/null',
         f"cd '{where}{_quoted(folder)}' || exit 121",
@@ -187,25 +195,25 @@ class _Running:
         self.pid = _spawn(argv, environment, theirs)
         for fd in theirs[:1] + theirs[2:]:
             os.close(fd)
-        self.group = _group(limits)
+        self.watch = Watch(self.pid, limits, caged=bool(refusals))
         self.limit: str | None = None
         self.alive = self.started
         self.ended = False
 
     def finish(self) -> Ran:
-        if self.group is not None:
-            # Nothing of the stranger's runs before the files are there.
-            self.group.take(_descendants(self.pid))
+        # Nothing of the stranger's runs before the files are there.
+        self.watch.start()
         feeder = threading.Thread(target=self._feed, daemon=True)
         feeder.start()
         buffers = {fd: bytearray() for fd in (*self.readers, self.stderr)}
         try:
             self._read(buffers)
         finally:
+            self.watch.ending()
             self.kill()
             feeder.join()
-            if self.group is not None:
-                self.limit = self.group.close() or self.limit
+            self.watch.ended()
+            self.limit = self.watch.limit or self.limit
             for fd in (*self.readers, self.stderr):
                 os.close(fd)
         statuses = dict(
@@ -221,7 +229,8 @@ class _Running:
             if status is not None or output:
                 phases.append(Phase(name, status, output))
         complaint = bytes(buffers[self.stderr]).decode('utf-8', 'replace').strip()
-        return Ran(tuple(phases), self.limit, time.monotonic() - self.started, complaint)
+        seconds = time.monotonic() - self.started
+        return Ran(tuple(phases), self.limit, seconds, complaint, self.watch.lack)
 
     def _feed(self) -> None:
         with contextlib.suppress(OSError), os.fdopen(self.stdin, 'wb') as pipe:
@@ -232,7 +241,7 @@ class _Running:
         with selectors.DefaultSelector() as selector:
             for fd in buffers:
                 selector.register(fd, selectors.EVENT_READ)
-            watched = self.started
+            watched, wait = self.started, 0.0
             while selector.get_map():
                 for key, _ in selector.select(timeout=WATCH_EVERY):
                     data = os.read(key.fd, 1 << 16)
@@ -245,9 +254,12 @@ class _Running:
                     self.limit = f'{self.limits.output} bytes of output'
                 elif now - self.started > self.limits.time:
                     self.limit = f'{self.limits.time:g} s of time'
-                elif now - watched > WATCH_EVERY:
+                elif now - watched > wait:
                     watched = now
-                    self._watch()
+                    # Not quite as regular as something could be that hides from it.
+                    wait = WATCH_EVERY * random.uniform(0.5, 1.2)
+                    if self.watch.look():
+                        return
                 if self.limit is not None or self._over(now):
                     return
 
@@ -259,24 +271,10 @@ class _Running:
             self.ended = True
         return now - self.alive > GRACE
 
-    def _watch(self) -> None:
-        count = memory = 0
-        cpu = 0.0
-        for pid in _descendants(self.pid):
-            count += 1
-            memory += _resident(pid)
-            cpu += _cpu(pid)
-        if memory > self.limits.memory:
-            self.limit = memory_limit(self.limits)
-        elif count > self.limits.processes:
-            self.limit = process_limit(self.limits)
-        elif cpu > self.limits.cpu:
-            self.limit = f'{self.limits.cpu:g} s of cpu time'
-
     def kill(self) -> None:
         """End all of it: in the cage the namespace's first process takes the rest along."""
         if not self.ended:
-            for pid in _descendants(self.pid):
+            for pid in descendants(self.pid):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
@@ -306,39 +304,3 @@ def _written(content: bytes) -> int:
     os.write(writer, content)
     os.close(writer)
     return reader
-
-
-def _descendants(pid: int) -> list[int]:
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError, ValueError):
-            for task in Path(f'/proc/{parent}/task').iterdir():
-                found += [int(child) for child in (task / 'children').read_text().split()]
-    return found[1:] + found[:1]
-
-
-def _resident(pid: int) -> int:
-    """Return a process's resident bytes; shared pages count for each."""
-    try:
-        return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _cpu(pid: int) -> float:
-    """Return the seconds that a process and those that it waited for have used."""
-    try:
-        fields = Path(f'/proc/{pid}/stat').read_bytes().rpartition(b')')[2].split()
-        return sum(int(field) for field in fields[11:15]) / TICKS
-    except (OSError, ValueError):
-        return 0.0
-
-
-def _group(limits: Limits) -> ControlGroup | None:
-    parent = delegated()
-    if parent is None:
-        return None
-    try:
-        return ControlGroup(parent, limits)
-    except OSError:
-        return None

@@ -230,6 +230,7 @@ class _Sandbox(_Table):
     processes: int = Field(default=Limits.processes, ge=16)
     disk: Size = Limits.disk
     output: Size = Limits.output
+    series: Duration = Limits.series
 
 
 class _Rules(_Table):
@@ -378,7 +379,7 @@ def _made(file: _File, path: Path | None) -> Config:
             for one in file.tree
         ),
         tuple(_on_this_machine(harness) for harness in harnesses.values()),
-        Limits(box.time, box.cpu, box.memory, box.processes, box.disk, box.output),
+        Limits(box.time, box.cpu, box.memory, box.processes, box.disk, box.output, box.series),
         tuple(file.rules.disable),
         tuple(Path(one).expanduser() for one in file.rules.paths),
         tuple(Ignore(one.rule, one.reason, one.path, one.symbol) for one in file.ignore),

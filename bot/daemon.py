@@ -310,13 +310,15 @@ class Crew:
     """
     Has all that is due judged by a pool of processes.
 
-    `alive` is called whenever one has come to an end.
+    `alive` is called whenever one has come to an end, and after so many seconds of
+    waiting for that: it looks whether they get on.
     """
 
     store: Store
     pool: Pool
     tell: Tell
     alive: Callable[[], None] = lambda: None
+    every: float = 60.0
 
     def one(self, series: int) -> bool:
         """Have a series judged; False where it was not wanted. Raises `StoreError`."""
@@ -347,7 +349,8 @@ class Crew:
                 if not going:
                     return count
                 self.alive()
-                for done in futures.wait(going, return_when=FIRST_COMPLETED).done:
+                ended = futures.wait(going, self.every, return_when=FIRST_COMPLETED)
+                for done in ended.done:
                     count += self._ended(going.pop(done), done)
         except StoreError:
             futures.wait(going)

@@ -52,6 +52,7 @@ EVENTS: Mapping[str, Kind] = {
     'judging': Kind('info', 'series {series}: judging "{title}" v{revision}'),
     'step': Kind('debug', 'series {series}: {what}'),
     'building': Kind('debug', 'series {series}: {harness}: building (patch {patch}/{of})'),
+    'going': Kind('debug', 'series {series}: {harness}: a build goes on'),
     'note': Kind('warning', 'series {series}: {harness}: {reason}'),
     'judged': Kind('info', 'series {series}: {verdict}, {findings} findings, {seconds} s'),
     'incomplete': Kind('info', 'series {series}: {reason}'),

@@ -414,6 +414,9 @@ class CouldNotRun:
     began: bool = False
 
 
+OF_SERIES = 'for all builds of the series'
+"""How the name of a limit ends that no patch alone has hit."""
+
 BuildOutcome = Passed | TestsFailed | BuildFailed | CouldNotRun
 
 
@@ -577,10 +580,12 @@ class ChildLimits:
 @dataclass(frozen=True)
 class Limits:
     """
-    What one build in the cage may use: seconds, bytes, processes.
+    What one build in the cage may use: seconds, bytes, processes with their threads.
 
     `time` is by the clock, `cpu` by the processors for all processes together;
-    `disk` bounds each of its two file systems, and each file.
+    `disk` bounds its file systems together, and each file; what is in them, and
+    what the kernel holds for the build, counts as `memory` as well. `series` is
+    by the clock for all builds of a series together.
     """
 
     time: float = 600.0
@@ -589,6 +594,7 @@ class Limits:
     processes: int = 256
     disk: int = 1 << 30
     output: int = 16 << 20
+    series: float = 3600.0
 
 
 # --- findings -----------------------------------------------------------------

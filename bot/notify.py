@@ -3,7 +3,9 @@ What the service manager is told: ready, alive, stopping (systemd's sd_notify).
 
 One datagram to the socket that it named, and nothing where it named none. It
 restarts a service that does not say in time that it is alive: that is said
-between steps and while waiting, never during a step, which may hang.
+between steps, while waiting, and during a long step only as far as that itself
+shows that it gets on (`Pool.silent`), never by a thread that would say so of
+a step that hangs.
 """
 
 import os

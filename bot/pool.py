@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -71,6 +72,12 @@ class Pool:
         """
         return self._threads.submit(self._judge, series)
 
+    def silent(self) -> float:
+        """Return for how many seconds a process that judges has said nothing: the longest."""
+        now = time.monotonic()
+        heard = [one.heard for one in self._slots]
+        return max((now - one for one in heard if one is not None), default=0.0)
+
     def _judge(self, series: int) -> bool:
         slot = self._free.get()
         try:
@@ -100,9 +107,17 @@ class _Slot:
         self._process: Any = None
         self._pipe: Connection | None = None
         self._stopped = False
+        self.heard: float | None = None  # when it last said something; None where it has no work
 
     def judge(self, series: int) -> bool:
         """Raises `EOFError` or `OSError` where the process dies of it."""
+        self.heard = time.monotonic()
+        try:
+            return self._judged(series)
+        finally:
+            self.heard = None
+
+    def _judged(self, series: int) -> bool:
         if self._process is None or not self._process.is_alive():
             self.end()
             self._start()
@@ -117,6 +132,7 @@ class _Slot:
     def _heard(self, pipe: Connection) -> bool | str | None:
         """Return the next answer, and pass on what is told before it."""
         while isinstance(said := pipe.recv(), tuple):
+            self.heard = time.monotonic()
             event, values = said
             self._tell(event, **values)
         answer: bool | str | None = said

@@ -30,27 +30,45 @@ Waiting = Callable[[], Iterable[int]]
 """The series that wait, or that a worker began and did not end."""
 
 
-def work(url: str, judge: Judge, waiting: Waiting, at_once: int, *, wait: bool) -> None:
+def work(
+    url: str,
+    judge: Judge,
+    waiting: Waiting,
+    at_once: int,
+    alive: Callable[[], None],
+    *,
+    wait: bool,
+) -> None:
     """
     Give a job to each series that waits, and run jobs, `at_once` at most.
+
+    `alive` is called again and again, while this goes round.
 
     Until there is none, or, to `wait`, until SIGTERM or ^C: what is in hand is
     finished then. Raises `StoreError`.
     """
     try:
-        asyncio.run(_work(url, judge, waiting, at_once, wait=wait))
+        asyncio.run(_work(url, judge, waiting, at_once, alive, wait=wait))
     except exceptions.ConnectorException as error:
         raise StoreError(f'procrastinate: {error.__cause__ or error}') from error
 
 
-async def _work(url: str, judge: Judge, waiting: Waiting, at_once: int, *, wait: bool) -> None:
+async def _work(
+    url: str,
+    judge: Judge,
+    waiting: Waiting,
+    at_once: int,
+    alive: Callable[[], None],
+    *,
+    wait: bool,
+) -> None:
     dsn = make_url(url).set(drivername='postgresql').render_as_string(hide_password=False)
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn))
     _declare(app, judge, waiting)
     async with app.open_async():
         await _prepare(app)
         await _renew(app, waiting)
-        beating = asyncio.create_task(_beat()) if wait else None
+        beating = asyncio.create_task(_beat(alive)) if wait else None
         await app.run_worker_async(
             queues=[QUEUE], concurrency=at_once, wait=wait, delete_jobs='always',
             fetch_job_polling_interval=1.0, stalled_worker_timeout=STALLED,
@@ -59,11 +77,11 @@ async def _work(url: str, judge: Judge, waiting: Waiting, at_once: int, *, wait:
             beating.cancel()
 
 
-async def _beat() -> None:
-    """Tell the service manager that this loop, which hands out jobs, goes round."""
+async def _beat(alive: Callable[[], None]) -> None:
+    """Say that this loop, which hands out jobs, goes round; `alive` knows of the jobs in hand."""
     notify.ready()
     while True:
-        notify.alive()
+        alive()
         await asyncio.sleep(notify.every())
 
 

@@ -23,8 +23,8 @@ import signal
 import tarfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bot.diagnose import ROOT
 from bot.limits import Watch, descendants, each
@@ -37,6 +37,7 @@ PATH = '/usr/bin:/bin'
 ENVIRONMENT = {'PATH': PATH, 'LC_ALL': 'C', 'HOME': ROOT.rstrip('/'), 'TMPDIR': '/tmp'}
 WATCH_EVERY = 0.1  # seconds
 STATUS = re.compile(r'[0-9]{1,3}')
+SIGN = 10.0  # seconds between signs of life
 GRACE = 1.0  # seconds for pipes to run dry
 
 File = tuple[str, int, bytes]
@@ -90,25 +91,31 @@ class Cage:
         *,
         binds: Sequence[Bind] = (),
         environment: Mapping[str, str] = {},
+        seconds: float | None = None,
+        going: Callable[[], None] = lambda: None,
     ) -> Ran:
         """
         Lay out `files`, and run `commands` ((name, shell text), …) in `folder`.
 
         A command that fails ends the run; its output and status are there all
         the same. What fails on our side is `Ran.complaint`. An open cage has
-        no `binds`.
+        no `binds`. `seconds` are fewer than the limits allow. `going` is
+        called while it runs, every `SIGN` seconds.
         """
+        limits = self.limits
+        if seconds is not None:
+            limits = replace(limits, time=min(seconds, limits.time))
         around = {**ENVIRONMENT, **environment}
         if not self.open:
-            script = _script(ROOT, folder, commands, self.limits)
+            script = _script(ROOT, folder, commands, limits)
             refusals = 4 + len(commands)
             words = walls(self.limits.disk, ROOT.rstrip('/'), binds, around, refusals)
             argv = [*words, '/bin/sh', '-c', script]
-            return self._run(_Running(argv, {}, files, commands, self.limits, refused()))
+            return self._run(_Running(argv, {}, files, commands, limits, going, refused()))
         with scratch() as root:
-            argv = ['/bin/sh', '-c', _script(f'{root}/', folder, commands, self.limits)]
+            argv = ['/bin/sh', '-c', _script(f'{root}/', folder, commands, limits)]
             around['HOME'] = str(root)
-            return self._run(_Running(argv, around, files, commands, self.limits))
+            return self._run(_Running(argv, around, files, commands, limits, going))
 
     def stop(self) -> None:
         """End all that runs now, in whatever thread."""
@@ -181,11 +188,13 @@ class _Running:
         files: Iterable[File],
         commands: Sequence[tuple[str, str]],
         limits: Limits,
+        going: Callable[[], None],
         refusals: bytes = b'',
     ) -> None:
         self.files = files
         self.commands = commands
         self.limits = limits
+        self.going = going
         self.started = time.monotonic()
         pipes = [os.pipe() for _ in range(3 + len(commands))]
         # stdin, stderr, the statuses (fd 3), an output for each command (fd 4, …), the refusals.
@@ -241,7 +250,7 @@ class _Running:
         with selectors.DefaultSelector() as selector:
             for fd in buffers:
                 selector.register(fd, selectors.EVENT_READ)
-            watched, wait = self.started, 0.0
+            watched, wait, signed = self.started, 0.0, self.started
             while selector.get_map():
                 for key, _ in selector.select(timeout=WATCH_EVERY):
                     data = os.read(key.fd, 1 << 16)
@@ -250,6 +259,9 @@ class _Running:
                     buffers[key.fd] += data
                     total += len(data)
                 now = time.monotonic()
+                if now - signed > SIGN:
+                    signed = now
+                    self.going()
                 if total > self.limits.output:
                     self.limit = f'{self.limits.output} bytes of output'
                 elif now - self.started > self.limits.time:

@@ -118,6 +118,8 @@ class _Steps(Progress):
                 self._tell(
                     'building', series=self.series, harness=event.harness, patch=event.n, of=of
                 )
+            case 'going':
+                self._tell('going', series=self.series, harness=event.harness)
             case 'learning':
                 self(f'{event.harness}: learning what it reads')
 
@@ -289,7 +291,13 @@ def _crew(config: Config, store: Store, tell: Tell) -> Iterator[Crew]:
     with ExitStack() as stack:
         lock = None if _is_postgresql(config) else stack.enter_context(alone(_lock(config)))
         pool = stack.enter_context(Pool(config.processes, partial(judging, config), tell, lock))
-        yield Crew(store, pool, tell, notify.alive)
+
+        def alive() -> None:
+            # A process that has said nothing for too long is worth a new start of all.
+            if pool.silent() < notify.every():
+                notify.alive()
+
+        yield Crew(store, pool, tell, alive, notify.every())
 
 
 def _work(config: Config, crew: Crew, *, once: bool) -> None:
@@ -309,7 +317,7 @@ def _work_by_queue(config: Config, crew: Crew, *, once: bool) -> None:
     def waiting() -> list[int]:
         return [*crew.store.due(), *crew.store.begun()]
 
-    queue.work(config.url, crew.one, waiting, config.processes, wait=not once)
+    queue.work(config.url, crew.one, waiting, config.processes, crew.alive, wait=not once)
 
 
 def status(config: Config, *, as_json: bool) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bot.model import (
+    OF_SERIES,
     Build,
     BuildFailed,
     BuildOutcome,
@@ -135,7 +136,8 @@ def _harness(subject: Subject, builds: tuple[Build, ...]) -> Iterator[Hit]:
                 before, broken, skipped = outcome, (), False
                 flags = outcome.flags or flags
             case CouldNotRun(limit=limit):
-                if at is not None and limit is not None and not (broken or skipped):
+                shared = limit is None or limit.endswith(OF_SERIES)
+                if at is not None and limit is not None and not (shared or broken or skipped):
                     yield _limit(at, limit)
                 skipped = True
 
@@ -432,6 +434,7 @@ FREED = TestsFailed(
 SEEN, UNSEEN = Passed(27, flags=FLAGS), Passed(27, flags=('-O2',))
 QUIET, MORE = Passed(27), Passed(27, flags=(*FLAGS, '-DMORE', '-Wextra'))
 LIMIT, OURS = CouldNotRun('stopped', '3 s of time'), CouldNotRun('no sandbox')
+USED_UP = CouldNotRun('stopped', f'3600 s of time {OF_SERIES}')
 
 
 def _case(
@@ -481,6 +484,7 @@ RULE = Rule(
         _case(QUIET, SEEN),
         _case(LOSES, LIMIT, LIMIT),
         _case(OURS, LIMIT),
+        _case(OK, USED_UP, USED_UP),
         _case(OK, OURS, OURS),
         _case(CRASHES, FAILS),
     ),

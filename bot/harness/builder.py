@@ -2,14 +2,17 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
+from bot.cgroup import memory_limit, process_limit
 from bot.diagnose import (
     EMPTY,
     LIBRARY,
@@ -23,7 +26,8 @@ from bot.diagnose import (
     stands,
 )
 from bot.harness.layout import Layout
-from bot.model import Build, BuildFailed, BuildOutcome, CouldNotRun, Harness
+from bot.limits import EACH
+from bot.model import OF_SERIES, Build, BuildFailed, BuildOutcome, CouldNotRun, Harness, Limits
 from bot.plain import one_line, tail
 from bot.sandbox import PATH, Cage, Ran
 from bot.walls import Bind
@@ -31,6 +35,8 @@ from bot.walls import Bind
 CCACHE = '/usr/lib/ccache'
 """Where Debian puts compilers' names that lead to ccache."""
 SHARED = '/ccache'
+AROUND = 256 << 20
+"""Bytes of address space that a compiler has besides its memory: its own code, libraries."""
 MARK = '--- inputs ---'
 UNLISTED = 'vma-bot-unlisted:'
 """Stands among the inputs where a compiler could not list one's."""
@@ -40,6 +46,14 @@ EMPTIES = (
     f'|| {{ s=$?; [ -z "$(find . -maxdepth 4 -type f -name \'*.[oa]\' -size 0 | head -n 1)" ]'
     f" || echo '{EMPTY}'; exit $s; }}"
 )
+FULL = re.compile(r'File size limit exceeded')
+NO_MEMORY = re.compile(r'(?:virtual )?memory exhausted|out of memory allocating')
+NO_PROCESS = re.compile(r'[Ff]ork: (?:retry: )?Resource temporarily unavailable|Cannot fork')
+NO_FILES = re.compile(r'Too many open files')
+SANITIZED = re.compile(
+    r'ReserveShadowMemoryRange failed|sanitizer_allocator_primary64|using ulimit -v'
+)
+"""What a program with sanitizers says where address space is short: it needs a lot."""
 
 # A compiler that also lists what a file includes, and one that does only that. It stands
 # before the real ones in PATH.
@@ -68,7 +82,7 @@ exit 1""",
 
 
 How = Literal['build', 'learn', 'list', 'dry']
-Kind = Literal['learning', 'planned', 'started', 'done', 'note']
+Kind = Literal['learning', 'planned', 'started', 'going', 'done', 'note']
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,8 @@ class Event:
     What happens to a harness.
 
     `planned`: `n` builds will run. `started` and `done`: patch `n` (0: the
-    base). `learning`: it is found out what the harness reads. `note`: `text`.
+    base). `going`: a build goes on. `learning`: it is found out what the harness
+    reads. `note`: `text`.
     """
 
     kind: Kind
@@ -86,15 +101,38 @@ class Event:
     text: str = ''
 
 
+class Budget:
+    """The time that all builds of a series have together, from the first one on, in seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.name = f'{seconds:g} s of time {OF_SERIES}'
+        self._seconds = seconds
+        self._began: float | None = None
+
+    def left(self) -> float:
+        """Return the seconds that are left, none or fewer where it is used up."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        return self._seconds - (now - self._began)
+
+
 @dataclass
 class Workshop:
-    """What builds need: a cage, a cache folder and its size, jobs, and whom to tell."""
+    """
+    What the builds of one series need.
+
+    A cage, a cache folder and its size, jobs, whom to tell, and their time.
+    """
 
     cage: Cage
     cache: Path
     jobs: int = 2
     largest: int = 2 << 30
     tell: Callable[[Event], None] = field(default=lambda _: None)
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.cage.limits.series)
 
 
 class Builder:
@@ -141,9 +179,36 @@ class Builder:
         binds, environment = self._ccache(trusted=trusted) if how != 'list' else ((), {})
         if room is not None:
             binds = (room, *binds)
-        return self.workshop.cage.run(
-            layout.files, self.harness.dir, commands, binds=binds, environment=environment
-        )
+        build, *others = commands
+        space = f'ulimit -v {(self.workshop.cage.limits.memory + AROUND) >> 10} 2>/dev/null'
+        bounded = [(build[0], f'{space}\n{build[1]}'), *others]
+        ran = self._ran(layout, bounded, binds, environment)
+        made = next((one for one in ran.phases if one.name == build[0]), None)
+        if made is not None and made.status and SANITIZED.search(made.output):
+            # It runs what it has built, with sanitizers. Its memory is counted all the same.
+            ran = self._ran(layout, commands, binds, environment)
+        return ran
+
+    def _ran(
+        self,
+        layout: Layout,
+        commands: list[tuple[str, str]],
+        binds: tuple[Bind, ...],
+        environment: dict[str, str],
+    ) -> Ran:
+        """Run commands in what time the series has left."""
+        budget = self.workshop.budget
+        left = budget.left()
+        if left <= 0:
+            return Ran((), budget.name, 0.0)
+        limits = self.workshop.cage.limits
+        ran = self.workshop.cage.run(
+            layout.files, self.harness.dir, commands,
+            binds=binds, environment=environment, seconds=left, going=lambda: self.tell('going'),
+        )  # fmt: skip
+        if left < limits.time and ran.limit == f'{left:g} s of time':
+            ran = replace(ran, limit=budget.name)
+        return ran
 
     def _ccache(self, *, trusted: bool) -> tuple[tuple[Bind, ...], dict[str, str]]:
         """
@@ -174,8 +239,11 @@ class Builder:
         phases = {phase.name: phase for phase in ran.phases}
         build, run = phases.get('build'), phases.get('run')
         doing = 'the tests' if run is not None or (build and build.status == 0) else 'the build'
-        if ran.limit is not None:
-            return CouldNotRun(f'{doing} stopped at a limit: {ran.limit}', ran.limit)
+        limit = ran.limit or _hit(ran, self.workshop.cage.limits)
+        if limit is not None:
+            return CouldNotRun(f'{doing} stopped at a limit: {limit}', limit)
+        if ran.lack is not None:
+            return CouldNotRun(one_line(f'the build was stopped: {ran.lack}'))
         if build is None or build.status is None:
             what = 'start' if build is None else 'come to its end'
             return _not_run(f'the build did not {what}: {ran.complaint}')
@@ -258,6 +326,27 @@ def _absent(output: str) -> str | None:
 
 def _not_run(reason: str) -> CouldNotRun:
     return CouldNotRun(one_line(reason.removesuffix(': ')), began=True)
+
+
+def _hit(ran: Ran, limits: Limits) -> str | None:
+    """Name the limit that a failed command ran into without being stopped by it."""
+    for phase in ran.phases:
+        if not phase.status:
+            continue
+        if FULL.search(phase.output):
+            return f'{limits.disk >> 20} MB of disk'
+        if 'CPU time limit exceeded' in phase.output:
+            return f'{limits.cpu:g} s of cpu time'
+        # Tests may speak of these on purpose; make and a compiler do not.
+        if phase.name == 'build':
+            for said, limit in (
+                (NO_MEMORY, memory_limit(limits)),
+                (NO_PROCESS, process_limit(limits)),
+                (NO_FILES, f'{EACH["nofile"]} open files'),
+            ):
+                if said.search(phase.output):
+                    return limit
+    return None
 
 
 def missing_tools() -> str | None:

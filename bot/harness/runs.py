@@ -85,6 +85,7 @@ class _Series:
         self.results = Results(workshop.cache, (compiler(), workshop.cage.version))
         self.repeats = MOST_REPEATS
         self.doubtful: set[int] = set()  # patches whose build is not to be kept
+        self.left: CouldNotRun | None = None  # what later patches are, once a limit was hit
 
     def builds(self) -> Iterator[Build]:
         known = inputs(self.builder, self.ground)
@@ -125,6 +126,7 @@ class _Series:
         """Run what is not kept, several at once, and yield all in order."""
         if len(set(plan.keys)) == 1:
             return
+        self.left = None
         kept: dict[str, Build | None] = {}
         for n, key in enumerate(plan.keys):
             if key not in kept:
@@ -201,6 +203,8 @@ class _Series:
     # --- one build ---
 
     def _build(self, n: int, layout: Layout, jobs: int, unproven: Inputs | None) -> Build:
+        if self.left is not None:
+            return Build(self.harness.name, n, self.left, self.harness.dir)
         self.builder.tell('started', n)
         trusted = n == 0 and self.ground is not None and self.base.id == self.ground.id
         if n == 0 and unproven is not None and self.ground is not None:
@@ -218,6 +222,12 @@ class _Series:
         if tools() != self.tools:
             outcome = CouldNotRun('a tool was replaced while this was built', began=True)
         build = self.builder.made(n, outcome, ran)
+        match build.outcome:
+            case CouldNotRun(limit=str(limit)) if limit != 'interrupted' and self.left is None:
+                # What makes one build so large is in all that follow, as a rule: a series
+                # of a hundred patches must not take a hundred times the limit.
+                where = f'patch {n}' if n else 'the base'
+                self.left = CouldNotRun(f'not built, since {where} hit a limit: {limit}', limit)
         self.builder.tell('done', n)
         return build
 

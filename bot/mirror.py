@@ -9,10 +9,8 @@ else by its date. Raises `LoreError` where the archive does not answer.
 
 import gzip
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -22,8 +20,8 @@ from urllib.parse import quote
 import pygit2
 import requests
 
-from bot import __version__
-from bot.errors import LoreError
+from bot import __version__, git
+from bot.errors import LoreError, TreeError
 
 EPOCH = re.compile(r'/(?:git/)?(\d{1,4})(?:\.git)?/?\Z')
 MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
@@ -38,13 +36,8 @@ Beside its objects libgit2 keeps what deltas are built on, up to 16 MB of each
 pack. A dropped `Repository` keeps them too, until the garbage collector comes by.
 """
 MOST_PACKS = 50
-ALONE = {
-    'PATH': os.environ.get('PATH', os.defpath),
-    'GIT_CONFIG_GLOBAL': os.devnull,
-    'GIT_CONFIG_NOSYSTEM': '1',
-    'LC_ALL': 'C',
-}
-"""What a git of ours has of the environment: nothing of the user's."""
+TIDYING = git.GitLimits(cpu=600.0, memory=None, file=64 << 30)
+"""What joining the packs of an epoch may take: of a gigabyte, a minute or two."""
 LARGEST_MANIFEST = 16 << 20
 OVERLAP = 86_400
 """Seconds that are walked again where only the date of the last known mail is left to go by."""
@@ -204,11 +197,14 @@ class Mirror:
         """Join packs: each fetch makes one, and where there are many, nothing is found quickly."""
         if sum(1 for _ in packs.glob('*.pack')) <= MOST_PACKS:
             return
-        words = ['git', '--git-dir', str(packs.parent.parent), 'repack', '--geometric=2', '-dq']
-        done = subprocess.run(words, env=ALONE, capture_output=True, check=False)
-        if done.returncode:
-            said = done.stderr.decode('utf-8', 'replace').strip()
-            self.warnings.append(f'{packs}: can not be tidied: {said[:200]}')
+        words = ['--git-dir', str(packs.parent.parent), 'repack', '--geometric=2', '-dq']
+        try:
+            done = git.run(words, limits=TIDYING)
+            why = done.limit or (done.last if done.status else None)
+        except TreeError as error:
+            why = str(error)
+        if why is not None:
+            self.warnings.append(f'{packs}: can not be tidied: {why[:200]}')
 
 
 _ALL = 2_147_483_647

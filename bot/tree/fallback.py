@@ -7,15 +7,15 @@ names, so that it neither reads a large index nor touches the user's objects
 `git apply --cached`, and only if that refuses, of `--3way`.
 """
 
-import os
 import re
-import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
 
+from bot import git
 from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import How
@@ -33,6 +33,21 @@ NAMED = re.compile(
 BLOBS = re.compile(rb'^index ([0-9a-f]{7,64})\.\.([0-9a-f]{7,64})', re.M)
 
 
+MOST_TIME = 120.0
+"""Seconds that git may take for all patches of a series together, on all bases of a tree."""
+LARGEST = 8 << 20
+MOST_LINES = 500_000
+"""Bytes and lines that files may grow by in a patch that git has to apply: a mail of 40 KB can ask
+for millions, and each is looked at. No file of the kernel that is no text comes near."""
+
+
+@dataclass
+class Patience:
+    """Seconds that git has taken so far for one series."""
+
+    used: float = 0.0
+
+
 @dataclass(frozen=True)
 class Result:
     """What git changed, and how it placed the patch."""
@@ -42,14 +57,21 @@ class Result:
 
 
 def apply_by_git(
-    folder: Path, tree: GitSnapshot, objects: Objects, diff: bytes, declined: PatchError
+    folder: Path,
+    tree: GitSnapshot,
+    objects: Objects,
+    diff: bytes,
+    declined: PatchError,
+    patience: Patience,
 ) -> Result:
     """
     Apply `diff` to `tree` with git; raises `PatchError` with its reason.
 
     `folder` is the quarantine's own; `declined` says why the fast path would not.
     """
-    work = _Work(folder / 'second')
+    if patience.used > MOST_TIME:
+        raise _too_large(f'{MOST_TIME:g} s of time for all that git has to apply of a series')
+    work = _Work(folder / 'second', patience)
     before = {path: entry for path in _named(diff) for path, entry in _around(tree, path)}
     for mode, oid in before.values():
         if mode != SUBMODULE:
@@ -70,7 +92,8 @@ def apply_by_git(
 class _Work:
     """A bare repository without alternates, and an index of a few files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: Patience) -> None:
+        self.patience = patience
         self.git_dir, self.cwd, self.index = folder / 'git', folder / 'cwd', folder / 'index'
         if not folder.exists():
             self.cwd.mkdir(parents=True)
@@ -94,16 +117,17 @@ class _Work:
         result = self._git(
             'apply', '-v', '--cached', '--whitespace=nowarn', *words, '-', stdin=diff
         )
-        if result.returncode:
-            return result.stderr.decode('utf-8', 'replace')
-        how: How = 'offset' if b'(offset ' in result.stderr else 'exact'
+        if result.status:
+            return result.err.decode('utf-8', 'replace')
+        how: How = 'offset' if b'(offset ' in result.err else 'exact'
         return Result(dict(self._changed(before)), '3way' if words else how)
 
     def _changed(
         self, before: dict[str, tuple[int, pygit2.Oid]]
     ) -> Iterator[tuple[str, tuple[int, bytes] | None]]:
-        listed = self._git('ls-files', '-s', '-z', check=True).stdout.split(b'\0')
+        listed = self._git('ls-files', '-s', '-z', check=True).out.split(b'\0')
         left = set(before)
+        size = lines = 0
         for line in filter(None, listed):
             said, _, name = line.partition(b'\t')
             mode, oid, stage = said.decode().split()
@@ -113,38 +137,48 @@ class _Work:
                 raise TreeError(f'git left a conflict in {path}')
             if before.get(path) == (int(mode, 8), pygit2.Oid(hex=oid)):
                 continue
+            old = self._old(before, path)
+            size += max(self.repo.odb.read_header(pygit2.Oid(hex=oid))[1] - len(old), 0)
+            if size > LARGEST:
+                raise _too_large(f'{LARGEST >> 20} MB of files', path)
             blob = self.repo[oid]
             assert isinstance(blob, pygit2.Blob)
+            lines += max(blob.data.count(b'\n') - old.count(b'\n'), 0)
+            if lines > MOST_LINES:
+                raise _too_large(f'{MOST_LINES} lines', path)
             yield path, (int(mode, 8), blob.data)
         yield from ((path, None) for path in left)
 
-    def _git(
-        self, *words: str, stdin: bytes = b'', check: bool = False
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run git with none of the user's settings."""
-        result = subprocess.run(
-            ['git', '-c', 'core.hooksPath=/dev/null', *words],
-            input=stdin,
-            capture_output=True,
+    def _old(self, before: dict[str, tuple[int, pygit2.Oid]], path: str) -> bytes:
+        """Return what a file was, nothing where it is new (or no file)."""
+        there = before.get(path)
+        blob = self.repo.get(there[1]) if there is not None else None
+        return blob.data if isinstance(blob, pygit2.Blob) else b''
+
+    def _git(self, *words: str, stdin: bytes = b'', check: bool = False) -> git.Done:
+        """Run git with none of the user's settings; `PatchError` where it hits a limit."""
+        began = time.monotonic()
+        done = git.run(
+            ['-c', 'core.hooksPath=/dev/null', *words],
+            stdin,
             cwd=self.cwd,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith('GIT_')},
+            settings={
                 'GIT_DIR': str(self.git_dir),
                 'GIT_INDEX_FILE': str(self.index),
-                'GIT_CONFIG_GLOBAL': os.devnull,
-                'GIT_CONFIG_NOSYSTEM': '1',
-                'GIT_ATTR_NOSYSTEM': '1',
-                'GIT_TERMINAL_PROMPT': '0',
-                'LC_ALL': 'C',
                 'HOME': str(self.cwd),
                 'XDG_CONFIG_HOME': str(self.cwd),
             },
-            check=False,
         )
-        if check and result.returncode:
-            reason = result.stderr.decode('utf-8', 'replace').strip().splitlines()
-            raise TreeError(f'git {words[0]} fails in the quarantine: {reason[-1:] or result}')
-        return result
+        self.patience.used += time.monotonic() - began
+        if done.limit is not None:
+            raise _too_large(done.limit)
+        if check and done.status:
+            raise TreeError(f'git {words[0]} fails in the quarantine: {done.last}')
+        return done
+
+
+def _too_large(limit: str, path: str | None = None) -> PatchError:
+    return PatchError(f'too large to try (limit: {limit})', path)
 
 
 def _named(diff: bytes) -> set[str]:

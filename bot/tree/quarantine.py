@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Patch, Series, Step
 from bot.scratch import scratch
-from bot.tree.fallback import Changes, apply_by_git
+from bot.tree.fallback import Changes, Patience, apply_by_git
 from bot.tree.hunks import hunks_of
 from bot.tree.lexicon import Lexicon
 from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
@@ -46,6 +47,7 @@ class Quarantine:
         self._cache = cache
         self._tell = tell
         self._ground: pygit2.Oid | None = None
+        self._patience = Patience()
 
     def __enter__(self) -> 'Quarantine':
         self._scratch = contextlib.ExitStack()
@@ -173,10 +175,14 @@ class Quarantine:
             declined = error
         # git has the last word, also when it refuses.
         snapshot = self.snapshot(before)
-        result = apply_by_git(self.dir, snapshot, self._objects, patch.diff, declined)
+        result = apply_by_git(
+            self.dir, snapshot, self._objects, patch.diff, declined, self._patience
+        )
+        began = time.monotonic()
         files = tuple(
             _file_diff(path, snapshot, change) for path, change in sorted(result.changes.items())
         )
+        self._patience.used += time.monotonic() - began
         return self._write(before, result.changes), result.how, files
 
     def _in_memory(

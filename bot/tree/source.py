@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pygit2
 
+from bot import git
 from bot.errors import TreeError
 
 
@@ -128,29 +129,24 @@ class Source:
 
     def _git(self, *words: str) -> str:
         """Run git on the repository, reading only; '' where it fails for want of a thing."""
-        result = self._run(*words)
-        if result.returncode and 'fatal: unknown repository' in result.stderr:
-            reason = result.stderr.strip().splitlines()[-1].strip()
-            raise TreeError(f'{self.path}: this git is too old for the repository ({reason})')
-        return result.stdout
+        done = self._run(*words)
+        if done.status and b'fatal: unknown repository' in done.err:
+            raise TreeError(f'{self.path}: this git is too old for the repository ({done.last})')
+        return done.out.decode('utf-8', 'replace')
 
     def _status(self, *words: str) -> int:
-        return self._run(*words).returncode
+        return self._run(*words).status
 
-    def _run(self, *words: str) -> 'subprocess.CompletedProcess[str]':
-        return subprocess.run(
-            ['git', '-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c',
-             'protocol.allow=never', '--no-optional-locks', *words],
-            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd='/',
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith('GIT_')},
-                'GIT_DIR': str(self.gitdir),
-                'GIT_CONFIG_GLOBAL': os.devnull,
-                'GIT_CONFIG_NOSYSTEM': '1',
-                'GIT_NO_LAZY_FETCH': '1',
-                'LC_ALL': 'C',
-            },
+    def _run(self, *words: str) -> git.Done:
+        done = git.run(
+            ['-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c', 'protocol.allow=never',
+             '--no-optional-locks', *words],
+            settings={'GIT_DIR': str(self.gitdir)},
+            limits=git.HISTORY,
         )  # fmt: skip
+        if done.limit is not None:
+            raise TreeError(f'{self.path}: git {words[0]} was stopped (limit: {done.limit})')
+        return done
 
 
 def _common_dir(gitdir: Path) -> Path:

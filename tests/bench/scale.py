@@ -99,7 +99,7 @@ def main() -> None:
 
     print('up', flush=True)
     sys.stdin.read()
-    queue.work(url, one, store.due, 1, wait=False)
+    queue.work(url, one, store.due, 1, lambda: None, wait=False)
     store.close()
     print(begun[0], begun[-1], ended, busy[-1] - busy[0], len(begun))
 

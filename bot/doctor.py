@@ -24,9 +24,11 @@ from sqlalchemy.engine import make_url
 from bot.b4 import B4
 from bot.brake import pulled
 from bot.cautions import cautions
+from bot.cgroup import made
 from bot.config import Config
 from bot.errors import BotError, ConfigError, MailError, SandboxError, StoreError, TreeError
 from bot.harness.builder import CCACHE
+from bot.limits import EACH, keeps_processes
 from bot.mail import Mailer
 from bot.mirror import Mirror
 from bot.model import Incomplete, Tree
@@ -52,6 +54,15 @@ ROOM = {'cache': 1 << 30, 'state': 1 << 30, 'temporary folder': 512 << 20}
 LEAST = 64 << 20
 HANDED = re.compile(r'/run/credentials/([^/]+)/')
 """Where systemd puts what it hands to one service alone."""
+OWN_LIMITS = {
+    'open files': rf'^Max open files +{EACH["nofile"]} ',
+    'queued messages': rf'^Max msgqueue size +{EACH["msgqueue"]} ',
+    'pending signals': rf'^Max pending signals +{EACH["sigpending"]} ',
+    'locked memory': rf'^Max locked memory +{EACH["memlock"]} ',
+    'size of a file': r'^Max file size +\d',
+    'core files': r'^Max core file size +0 ',
+}
+"""What is limited for each process, and how /proc shows that."""
 PACKAGES = 'apt install gcc libc6-dev make libasan8 libubsan1'
 # A program that the sanitizers find nothing in, and one that they have to complain of.
 SANITIZED = b"""#include <stdlib.h>
@@ -183,6 +194,7 @@ def _builds(config: Config) -> Parts:
         yield Part('bubblewrap', 'error', said, 'see docs/harness.md')
         return
     yield Part('bubblewrap', 'ok', f'{cage.version}; a cage works')
+    yield _limits(config, cage)
     flags = '-g -fsanitize=address,undefined'
     steps = (
         ('compiler', f'cc {flags} -o x x.c', 'does not compile with sanitizers'),
@@ -207,6 +219,28 @@ def _builds(config: Config) -> Parts:
     else:
         said = 'is not there: the VMA tests can not be built'
         yield Part('liburcu', 'error', said, 'apt install liburcu-dev')
+
+
+def _limits(config: Config, cage: Cage) -> Part:
+    """Say which of the limits on builds the kernel keeps here, and which the bot counts itself."""
+    group = made(config.limits)
+    kept = sorted(name.replace('cpu', 'cpu time') for name in group.holds) if group else []
+    by = f'control group v{group.version}' if group else ''
+    if group is not None:
+        group.close()
+    ran = cage.run((), '', (('limits', 'cat /proc/self/limits'),))
+    shown = ran.phases[0].output if ran.phases else ''
+    own = [name for name, line in OWN_LIMITS.items() if re.search(line, shown, re.M)]
+    if 'processes' not in kept and keeps_processes(config.limits, shown):
+        kept, by = [*kept, 'processes'], ' and '.join(filter(None, (by, 'rlimit')))
+    counted = [one for one in ('memory', 'processes', 'cpu time') if one not in kept]
+    said = [f'{", ".join(kept)} (by {by})'] if kept else []
+    if own:
+        said.append(f'of each process {", ".join(own)} (by rlimit)')
+    here = ', '.join([*counted, 'disk', 'output', 'time'])
+    kept_here = '; '.join(said) or 'none'
+    text = f'the kernel keeps {kept_here}; the bot counts {here}, ten times a second'
+    return Part('limits', 'ok', text)
 
 
 def _ccache(_: Config) -> Parts:

@@ -6,6 +6,7 @@ handles a stranger's bytes goes through here: a patch of a megabyte can ask git
 for gigabytes.
 """
 
+import contextlib
 import os
 import re
 import resource
@@ -98,7 +99,7 @@ def run(
         except subprocess.TimeoutExpired:
             return Done(-signal.SIGKILL, b'', b'', f'{limits.cpu * BY_CLOCK:g} s of time')
         finally:
-            if child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # and what it has started
                 os.killpg(child.pid, signal.SIGKILL)
     limit = _hit(child.returncode, err, limits)
     if child.returncode == -signal.SIGKILL:

@@ -36,6 +36,7 @@ FIRST = '1000'
 """The oom_score_adj of builds: where memory runs out, the kernel ends them first."""
 EACH = {'nofile': 1024, 'msgqueue': 0, 'sigpending': 1024, 'memlock': 64 << 10}
 """What each process may have: descriptors, bytes of queued messages, signals, locked bytes."""
+MORE = 16
 SIZES = re.compile(rb'^(?:VmPTE|VmSwap|RssAnon|RssShmem):\s+(\d+) kB$', re.M)
 TABLES = re.compile(rb'^VmPTE:\s+(\d+) kB$', re.M)
 THREADS = re.compile(rb'^Threads:\s+(\d+)$', re.M)
@@ -176,8 +177,15 @@ def each(limits: Limits) -> list[str]:
     release = re.match(r'(\d+)\.(\d+)', os.uname().release)
     if release is not None and (int(release[1]), int(release[2])) >= (5, 14):
         # A few more, so that the one who counts them sees it, and names the limit.
-        words.append(f'--nproc={limits.processes + 16}')
+        words.append(f'--nproc={limits.processes + MORE}')
     return words
+
+
+def keeps_processes(limits: Limits, shown: str) -> bool:
+    """Whether the kernel keeps the number of processes, as /proc/self/limits there says."""
+    return os.geteuid() != 0 and bool(
+        re.search(rf'^Max processes +{limits.processes + MORE} ', shown, re.M)
+    )
 
 
 @dataclass(frozen=True)

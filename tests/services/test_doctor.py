@@ -19,8 +19,10 @@ from sqlalchemy import create_engine
 
 from bot import doctor
 from bot.cautions import cautions
+from bot.cgroup import made
 from bot.config import load
 from bot.errors import SandboxError
+from bot.model import Limits
 from bot.outgoing import ListPolicy, Policy
 from bot.output.doctor import Part, render
 from bot.store.database import upgrade
@@ -91,9 +93,9 @@ def test_all_is_well(
     parts = {one['name']: one for one in (json.loads(line) for line in done.out.splitlines())}
     assert {one['level'] for one in parts.values()} == {'ok'}, done.out
     assert set(parts) == {
-        'configuration', 'rules', 'git', 'tree demo', 'bubblewrap', 'compiler', 'sanitizers',
-        'liburcu', 'ccache', 'b4', f'archive {LIST}', 'clock', 'database', f'list {LIST}',
-        'cache', 'state', 'temporary folder', 'mail server', 'stop file', 'policy',
+        'configuration', 'rules', 'git', 'tree demo', 'bubblewrap', 'limits', 'compiler',
+        'sanitizers', 'liburcu', 'ccache', 'b4', f'archive {LIST}', 'clock', 'database',
+        f'list {LIST}', 'cache', 'state', 'temporary folder', 'mail server', 'stop file', 'policy',
     }  # fmt: skip
     assert parts[f'list {LIST}']['text'].startswith('epoch 0 read up to 2026-03-20 ')
     assert mail_server.addresses() == []  # nothing was sent
@@ -156,6 +158,28 @@ def test_trees(clinic: Clinic, tmp_path: Path) -> None:
 
 
 # --- builds ------------------------------------------------------------------
+
+
+def test_it_says_which_limits_the_kernel_keeps(clinic: Clinic) -> None:
+    level, text, _ = clinic('bubblewrap')['limits']
+    assert level == 'ok'
+    said = re.fullmatch(
+        r'the kernel keeps (?:(.+) \(by (control group v[12](?: and rlimit)?|rlimit)\); )?'
+        r'of each process (.+) \(by rlimit\); the bot counts (.+), ten times a second',
+        text,
+    )
+    assert said is not None, text
+    assert said[3] == (
+        'open files, queued messages, pending signals, locked memory, size of a file, core files'
+    )
+    kept = said[1].split(', ') if said[1] else []
+    assert sorted([*kept, *said[4].split(', ')]) == [
+        'cpu time', 'disk', 'memory', 'output', 'processes', 'time',
+    ]  # fmt: skip
+    group = made(Limits())
+    assert ('memory' in kept) == (group is not None)
+    if group is not None:
+        group.close()
 
 
 def test_no_bubblewrap(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,9 @@ class ControlGroup(Group):
 
     def hit(self) -> str | None:
         """Return the limit that was hit, if one was."""
-        if _counted(self.path / 'memory.events', 'oom_kill'):
+        events = self.path / 'memory.events'
+        # Only where it was this group that was full: the machine may run out, too.
+        if _counted(events, 'oom_kill') and _counted(events, 'oom'):
             return memory_limit(self.limits)
         if _counted(self.path / 'pids.events', 'max'):
             return process_limit(self.limits)
@@ -163,7 +165,11 @@ class OldGroup(Group):
 
     def hit(self) -> str | None:
         """Return the limit that was hit, if one was."""
-        if _counted(self.paths['memory'] / 'memory.oom_control', 'oom_kill'):
+        memory = self.paths['memory']
+        # Only where it was this group that was full: the machine may run out, too.
+        # (failcnt says nothing in newer kernels.)
+        full = _number(memory / 'memory.max_usage_in_bytes') >= self.limits.memory * 15 // 16
+        if full and _counted(memory / 'memory.oom_control', 'oom_kill'):
             return memory_limit(self.limits)
         if 'pids' in self.paths and _counted(self.paths['pids'] / 'pids.events', 'max'):
             return process_limit(self.limits)
@@ -233,6 +239,13 @@ def _counted(file: Path, name: str) -> int | None:
         return next(int(line.split()[1]) for line in lines if line.startswith(f'{name} '))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
+
+
+def _number(file: Path) -> int:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def own_group(root: Path = CGROUPS, own: Path = OWN) -> Path | None:

@@ -76,13 +76,13 @@ class Watch:
         """Take in all that there is, before anything of a stranger's runs."""
         seen: set[int] = set()
         while fresh := [pid for pid in descendants(self._pid) if pid not in seen]:
-            # A parent first: what it starts from then on is in.
-            for pid in reversed(fresh):
+            # What is started from then on is in; what was meanwhile, is found next.
+            for pid in fresh:
                 with contextlib.suppress(OSError):
                     Path(f'/proc/{pid}/oom_score_adj').write_text(FIRST)
             if self._group is not None:
                 try:
-                    self._group.take(reversed(fresh))
+                    self._group.take(fresh)
                 except OSError:
                     self._group.close()
                     self._group = None

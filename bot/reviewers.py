@@ -56,7 +56,7 @@ def people(
     phase = ran.phases[0] if ran.phases else None
     if phase is None or phase.status != 0:
         said = phase.output.strip().split('\n')[-1] if phase is not None else ran.complaint
-        raise SandboxError(f'{SCRIPT}: {said or ran.limit or "did not run"}')
+        raise SandboxError(f'{SCRIPT}: {said or ran.stopped or "did not run"}')
     return _read(phase.output, paths)
 
 

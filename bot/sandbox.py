@@ -67,6 +67,11 @@ class Ran:
     complaint: str = ''
     lack: str | None = None
 
+    @property
+    def stopped(self) -> str | None:
+        """What ended it before its commands did, whoever's fault; None for nothing."""
+        return self.limit or self.lack
+
 
 class Cage:
     """Runs commands in bubblewrap, or, `open_`, in a temporary folder without it."""

@@ -141,7 +141,7 @@ def test_who_is_killed_from_outside_hit_no_limit() -> None:
             return bool(found)
 
         wait_for(there)
-        os.kill(found[0], signal.SIGKILL)
+        os.killpg(found[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

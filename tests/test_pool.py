@@ -44,7 +44,7 @@ def test_who_talks_is_not_silent_and_who_hangs_is() -> None:
     with Pool(1, talking, tell) as pool:
         assert pool.silent() == 0
         pool.submit(SERIES)
-        wait_for(lambda: len(heard) > 10)
+        wait_for(lambda: len(heard) > 10, 120)
         assert pool.silent() < 1
         # As one that hangs: it is there, and does nothing any more.
         os.kill(heard[-1], signal.SIGSTOP)

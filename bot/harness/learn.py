@@ -37,7 +37,7 @@ def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
     everything = wide(builder.harness, ground)
     jobs = builder.workshop.jobs
     ran = builder.run(everything, jobs, trusted=True, how='list')
-    if not ran.phases or ran.phases[0].status or ran.limit or _cut_off(ran):
+    if not ran.phases or ran.phases[0].status or ran.stopped or _cut_off(ran):
         # It runs what it has built, or does not build at all.
         ran = builder.run(everything, jobs, trusted=True, how='learn')
         outcome = builder.outcome(ran)

@@ -30,7 +30,8 @@ from bot.diagnose import ROOT
 from bot.limits import Watch, descendants, each
 from bot.model import Limits
 from bot.scratch import scratch
-from bot.walls import Bind, probe, refused
+from bot.seccomp import program
+from bot.walls import Bind, probe
 from bot.walls import words as walls
 
 PATH = '/usr/bin:/bin'
@@ -113,10 +114,10 @@ class Cage:
         around = {**ENVIRONMENT, **environment}
         if not self.open:
             script = _script(ROOT, folder, commands, limits)
-            refusals = 4 + len(commands)
-            words = walls(self.limits.disk, ROOT.rstrip('/'), binds, around, refusals)
+            calls = 4 + len(commands)
+            words = walls(self.limits.disk, ROOT.rstrip('/'), binds, around, calls)
             argv = [*words, '/bin/sh', '-c', script]
-            return self._run(_Running(argv, {}, files, commands, limits, going, refused()))
+            return self._run(_Running(argv, {}, files, commands, limits, going, program()))
         with scratch() as root:
             argv = ['/bin/sh', '-c', _script(f'{root}/', folder, commands, limits)]
             around['HOME'] = str(root)
@@ -194,7 +195,7 @@ class _Running:
         commands: Sequence[tuple[str, str]],
         limits: Limits,
         going: Callable[[], None],
-        refusals: bytes = b'',
+        calls: bytes = b'',
     ) -> None:
         self.files = files
         self.commands = commands
@@ -202,10 +203,10 @@ class _Running:
         self.going = going
         self.started = time.monotonic()
         pipes = [os.pipe() for _ in range(3 + len(commands))]
-        # stdin, stderr, the statuses (fd 3), an output for each command (fd 4, …), the refusals.
+        # stdin, stderr, the statuses (fd 3), an output for each command (fd 4, …), the filter.
         (from_us, self.stdin), (self.stderr, stderr), *others = pipes
         self.readers = [reader for reader, _ in others]
-        theirs = [from_us, -1, stderr, *(writer for _, writer in others), _written(refusals)]
+        theirs = [from_us, -1, stderr, *(writer for _, writer in others), _written(calls)]
         self.pid = _spawn(argv, environment, theirs)
         for fd in theirs[:1] + theirs[2:]:
             os.close(fd)
@@ -317,7 +318,8 @@ def _spawn(argv: list[str], environment: dict[str, str], fds: list[int]) -> int:
 
 def _written(content: bytes) -> int:
     """Return a descriptor to read `content` from."""
-    reader, writer = os.pipe()
-    os.write(writer, content)
-    os.close(writer)
-    return reader
+    # Not a pipe: one of a user who has many holds 4096 bytes.
+    file = os.memfd_create('calls')
+    os.write(file, content)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file

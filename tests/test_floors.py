@@ -47,6 +47,7 @@ FLOORS = {
     # What a build uses is counted with what the machine has, that with its control groups.
     1.6: ('machine',),
     1.7: ('limits',),
+    1.2: ('seccomp',),
     1: (
         'series',
         'patch',

@@ -26,6 +26,7 @@ from bot.diagnose import (
     stands,
 )
 from bot.harness.layout import Layout
+from bot.harness.scrub import scrubbed, scrubber
 from bot.limits import EACH
 from bot.model import OF_SERIES, Build, BuildFailed, BuildOutcome, CouldNotRun, Harness, Limits
 from bot.plain import one_line, tail
@@ -208,7 +209,9 @@ class Builder:
         )  # fmt: skip
         if left < limits.time and ran.limit == f'{left:g} s of time':
             ran = replace(ran, limit=budget.name)
-        return ran
+        names = scrubber(binds)
+        phases = (replace(one, output=scrubbed(one.output, names)) for one in ran.phases)
+        return replace(ran, phases=tuple(phases))
 
     def _ccache(self, *, trusted: bool) -> tuple[tuple[Bind, ...], dict[str, str]]:
         """

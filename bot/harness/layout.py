@@ -58,7 +58,7 @@ class Layout:
         """The hash of every path, mode and byte."""
         said = hashlib.sha256()
         for path, mode, content in self.files:
-            said.update(f'{len(path)} {path} {mode:o} {len(content)}\n'.encode('utf-8', 'replace'))
+            said.update(f'{len(path)} {path} {mode:o} {len(content)}\n'.encode('utf-8', 'surrogateescape'))
             said.update(content)
         return said.hexdigest()
 
@@ -164,7 +164,7 @@ class Memory:
             found = json.loads(self._path.read_text())
             paths, read = frozenset(found['paths']), frozenset(found['read'])
             return Inputs(paths, proven=bool(found['proven']), read=read)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def keep(self, inputs: Inputs) -> str | None:

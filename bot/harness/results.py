@@ -53,7 +53,7 @@ class Results:
         """
         if key in self._fresh:
             return replace(self._fresh.pop(key), n=n)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             found = json.loads(self._path(key).read_text())
             if found['key'] == key:
                 path = self._path(key)

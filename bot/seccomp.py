@@ -181,9 +181,7 @@ LIMITS = {
     ),
     # NORMAL to DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE to DODUMP, WIPEONFORK, KEEPONFORK,
     # POPULATE_*: not PAGEOUT, which is for the machine's libraries too, nor MERGEABLE.
-    'madvise': _Limit(
-        2, WHOLE, (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23), EINVAL
-    ),
+    'madvise': _Limit(2, WHOLE, (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23), EINVAL),
     # What is asked for, and ADDR_NO_RANDOMIZE, by which TSan starts itself anew.
     'personality': _Limit(0, WHOLE, (0, 0x0040000, WHOLE), EPERM),
     # PDEATHSIG, DUMPABLE, NAME, CAPBSET_READ, NO_NEW_PRIVS, SET_PTRACER, SET_VMA.

@@ -37,11 +37,11 @@ ROOTS_DEVICES = (
     'mount --bind /dev /dev && mount -o remount,bind,ro /dev && exec "$@"',
     'sh',
 )
-SHOWN = frozenset(
-    'buddyinfo cgroups config.gz consoles cpuinfo crypto devices diskstats dma execdomains fb '
-    'filesystems iomem ioports loadavg meminfo misc mounts mtrr net partitions pressure '
-    'schedstat self softirqs stat sysvipc thread-self tty uptime vmstat zoneinfo'.split()
-)
+SHOWN = """
+buddyinfo cgroups config.gz consoles cpuinfo crypto devices diskstats dma execdomains fb
+filesystems iomem ioports loadavg meminfo misc mounts mtrr net partitions pressure schedstat
+self softirqs stat sysvipc thread-self tty uptime vmstat zoneinfo
+"""
 """
 What of /proc is shown, beside the processes: what builds read, and what says nothing of a machine
 but how it is made. (Each cover costs a quarter of a millisecond.)
@@ -145,10 +145,10 @@ def _walls(calls: int) -> list[str]:
 
 def _hidden() -> list[str]:
     """Cover what /proc has beside the processes: a folder with none, a file with a closed one."""
-    said = []
+    said, shown = [], SHOWN.split()
     with os.scandir('/proc') as entries:
         for entry in sorted(entries, key=lambda one: one.name):
-            if entry.name.isdigit() or entry.name in SHOWN:
+            if entry.name.isdigit() or entry.name in shown:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 said += ['--tmpfs', entry.path, '--remount-ro', entry.path]

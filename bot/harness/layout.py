@@ -58,7 +58,9 @@ class Layout:
         """The hash of every path, mode and byte."""
         said = hashlib.sha256()
         for path, mode, content in self.files:
-            said.update(f'{len(path)} {path} {mode:o} {len(content)}\n'.encode('utf-8', 'surrogateescape'))
+            said.update(
+                f'{len(path)} {path} {mode:o} {len(content)}\n'.encode('utf-8', 'surrogateescape')
+            )
             said.update(content)
         return said.hexdigest()
 

@@ -11,15 +11,10 @@ those that do no harm are run in an open one too, where they must succeed.
 import contextlib
 import json
 import re
-import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import pytest
 
 from bot import demo
 from bot.harness import Workshop, build_series
@@ -30,14 +25,12 @@ from bot.model import (
     BuildFailed,
     DoesNotApply,
     Limits,
-    Passed,
     Patch,
     Series,
 )
 from bot.sandbox import Cage
 from bot.tree import Quarantine
 from bot.tree.snapshot import GitSnapshot
-from tests.conftest import Demo
 from tests.gitrepo import File
 from tests.judging import AUTHOR, LIMITS, Edit, Judge, harness
 
@@ -51,6 +44,8 @@ RAN, THROUGH = 'the attack runs', 'the attack is through'
 AS_TEST = b'vma:\n\t@cp attack.sh vma; chmod +x vma\n'
 SUMMARY = '5 tests run, 5 passed, 0 failed.'
 MARKED = 'MARKED'
+USER = 61235
+"""An ordinary user, who need not have an account."""
 DIGITS = "$(head -c 5000 /dev/zero | tr '\\0' 9)"
 
 Seen = list[tuple[int, object, tuple[str, ...], str]]
@@ -169,24 +164,6 @@ def patches(diffs: Sequence[bytes]) -> tuple[Patch, ...]:
     )
 
 
-@pytest.fixture(scope='module')
-def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seen]:
-    """A folder with a sample kernel and a cache, and what the honest series gave."""
-    folder = tmp_path_factory.mktemp('honest')
-    judge = Judge(Demo(*demo.write(folder)), folder / 'cache')
-    expected = seen(judge(*HONEST))
-    assert [type(outcome) for _, outcome, _, _ in expected] == [Passed, Passed, BuildFailed]
-    return folder, expected
-
-
-@pytest.fixture
-def court(judged: tuple[Path, Seen], tmp_path: Path) -> Court:
-    folder = tmp_path / 'court'
-    shutil.copytree(judged[0], folder, symlinks=True)
-    sample = Demo(folder / 'linux.git', folder / 'series.mbox')
-    return Court(Judge(sample, folder / 'cache'), judged[1])
-
-
 @dataclass(frozen=True)
 class Bait:
     """What a stranger would like to read; all of it holds `token`."""
@@ -195,24 +172,6 @@ class Bait:
     key: Path
     config: Path
     pid: int
-
-
-@pytest.fixture
-def bait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bait]:
-    token = f'{MARKED}{secrets.token_hex(8)}'
-    key, config = Path.home() / '.ssh' / 'id_ed25519', tmp_path / 'config.toml'
-    key.parent.mkdir()
-    for path in (key, config):
-        path.write_text(f'# {token}\n')
-    monkeypatch.setenv('VMA_BOT_SECRET', token)
-    monkeypatch.setenv('VMA_BOT_CONFIG', str(config))
-    words = [sys.executable, '-c', 'import time; print(flush=True); time.sleep(600)', token]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=key.parent) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield Bait(token, key, config, process.pid)
-        assert process.poll() is None
-        process.kill()
 
 
 def ran(build: Build) -> str:

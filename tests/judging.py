@@ -63,7 +63,27 @@ class Judge:
         largest: int = 1 << 30,
     ) -> list[Build]:
         """Return the builds of edits, one a patch."""
-        base, patches = self.series(edits, before)
+        return self.built(
+            *self.series(edits, before),
+            limits=limits,
+            told=told,
+            vouched=vouched,
+            by=by,
+            largest=largest,
+        )
+
+    def built(
+        self,
+        base: str,
+        patches: tuple[Patch, ...],
+        *,
+        limits: Limits = LIMITS,
+        told: Callable[[Event], None] = lambda _: None,
+        vouched: bool = True,
+        by: Harness | None = None,
+        largest: int = 1 << 30,
+    ) -> list[Build]:
+        """Return the builds of a series that is there already."""
         workshop = Workshop(Cage(limits), self.cache, 2, largest, told)
         with Quarantine(self.sample.tree) as quarantine:
             series = Series(None, 'x', AUTHOR, 1, patches)

@@ -12,6 +12,7 @@ from bot.model import Build, CouldNotRun
 from tests.court import AS_TEST, DIR, RAN, TIGHT, Court, ran, script
 from tests.test_repository import sleeping, wait_for
 
+pytest_plugins = ('tests.courtroom',)
 pytestmark = pytest.mark.slow
 
 

@@ -2,11 +2,19 @@
 
 import json
 import re
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import binary, lists, sampled_from
 
 from bot import demo
+from bot.harness.layout import Layout
 from bot.model import AppliedSeries, BuildFailed, Passed, TestsFailed
+from bot.tree.words import Words, near, trailer
 from tests.court import (
     AS_TEST,
     DIGITS,
@@ -19,12 +27,15 @@ from tests.court import (
     made,
     ran,
     script,
+    seen,
 )
+from tests.judging import Edit, Judge
 
+pytest_plugins = ('tests.courtroom',)
 pytestmark = pytest.mark.slow
 
 
-def test_it_poisons_no_object_of_others(court: Court) -> None:
+def test_it_poisons_no_object_of_others(user: int, court: Court) -> None:
     shared = court.judge.cache / 'ccache'
     assert files_below(shared)
     text = """
@@ -146,3 +157,98 @@ def test_a_prerequisite_fills_no_cache(court: Court) -> None:
     assert all(isinstance(build.outcome, BuildFailed) for build in builds)
     assert not (court.judge.cache / 'ccache' / 'evil').exists()
     court.rebuilt()
+
+
+# --- entries that somebody else wrote ---
+
+DEEP = b'[' * 100_000
+POISON: dict[str, Callable[[bytes], bytes]] = {
+    'empty': lambda _: b'',
+    'torn': lambda content: content[: len(content) // 2],
+    'not-json': lambda _: b'\x00\xff' * 1000,
+    'deep': lambda _: DEEP,
+    'deep-inside': lambda content: content[:-1] + b', "x": ' + DEEP,
+    'a-list': lambda _: b'[1, 2]',
+    'a-number': lambda _: b'1' + b'0' * 5000,
+    'another-key': lambda content: content.replace(b'"key": "', b'"key": "0'),
+    'another-kind': lambda content: content.replace(b'"kind": "', b'"kind": "X'),
+    'more-fields': lambda content: content.replace(b'"kind"', b'"evil": 1, "kind"'),
+    'wrong-types': lambda content: re.sub(rb'"(?:outcome|paths)": ', b'"x": 1, "y": ', content),
+}
+
+
+@pytest.mark.parametrize('name', POISON)
+def test_a_poisoned_entry_is_none(user: int, court: Court, name: str) -> None:
+    spoilt = 0
+    for folder in ('results', 'inputs'):
+        for path in (court.judge.cache / folder).rglob('*.json'):
+            path.write_bytes(POISON[name](path.read_bytes()))
+            spoilt += 1
+    assert spoilt > 3
+    assert seen(court.judge(*HONEST)) == court.expected
+
+
+def test_a_poisoned_object_is_none(court: Court) -> None:
+    kept = [path for path in (court.judge.cache / 'ccache').rglob('*') if path.is_file()]
+    for number, path in enumerate(kept):
+        content = path.read_bytes()
+        path.write_bytes((b'', content[:-100], content[:99] + b'evil' + content[103:])[number % 3])
+    assert kept
+    court.rebuilt()
+
+
+def test_an_entry_that_leads_elsewhere_is_none(user: int, court: Court, room: Path) -> None:
+    mine = room / 'mine'
+    mine.write_text('mine')
+    for path in (court.judge.cache / 'results').rglob('*.json'):
+        path.unlink()
+        path.symlink_to(mine)
+    assert seen(court.judge(*HONEST)) == court.expected
+    assert mine.read_text() == 'mine'
+
+
+@given(
+    content=binary(max_size=3000) | lists(binary(min_size=1, max_size=40)).map(b'\n'.join),
+    word=sampled_from([b'vma_link', b'vm_area_desc', b'mmap_prepare_hook', b'abc', b'x' * 93]),
+)
+def test_a_poisoned_index_of_words_only_errs(content: bytes, word: bytes) -> None:
+    """Whatever somebody writes there: an answer, and no end of the rule that asks."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'index'
+        path.write_bytes(content + trailer(len(content)))
+        words = Words(path)
+        assert (word in words) in (True, False)
+        assert all(one.isascii() for one in near(word, words, set()))
+        words.close()
+
+
+def test_names_that_are_no_text_have_keys_of_their_own() -> None:
+    names = (b'x\xff.c', b'x\xfe.c', b'x?.c', 'x\u00ff.c'.encode())
+    laid = [
+        Layout(((name.decode('utf-8', 'surrogateescape'), 0o100644, b''),), wide=True).digest
+        for name in names
+    ]
+    assert len(set(laid)) == len(names)
+
+
+def test_a_race_between_learning_and_building(user: int, court: Court) -> None:
+    """While one series finds out what the base reads, others build the same, and attack."""
+    hostile = script(
+        'n=0; while [ $n -lt 20 ]; do for f in $(find /ccache) /ccache/evil; do\n'
+        'echo x >$f; touch $f; mv $f $f.x; ln -s /build/main.c $f; done; sleep 0.05; n=$((n+1))\n'
+        'done 2>/dev/null; echo inputs: >/ccache/inputs'
+    )
+    makefile = (demo.TREE / DIR / 'Makefile').read_bytes()
+    # It says that it has read other files, and fewer, than it has.
+    liar: Edit = {f'{DIR}/Makefile': b'$(info --- inputs --- /build/evil)\n' + makefile}
+    fresh = Judge(court.judge.sample, court.judge.cache.parent / 'fresh')
+    series = [fresh.series(edits) for edits in ((hostile,), HONEST, (liar,))]
+    with ThreadPoolExecutor(max_workers=len(series)) as pool:
+        first, honest, _ = pool.map(fresh.built, *zip(*series, strict=True))
+    assert seen(honest) == court.expected
+    assert not isinstance(first[-1].outcome, Passed)
+    assert seen(fresh(*HONEST)) == court.expected
+    (learnt,) = (fresh.cache / 'inputs').iterdir()
+    (before,) = (court.judge.cache / 'inputs').iterdir()
+    assert json.loads(learnt.read_text()) == json.loads(before.read_text())
+    assert not list((fresh.cache / 'ccache').rglob('*evil*'))

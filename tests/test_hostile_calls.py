@@ -19,7 +19,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,9 +212,9 @@ def tried(user: int, *, open_: bool = False) -> Trial:
                 bot.close()
             os.write(writer, json.dumps(said).encode())
             status = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
         finally:
+            if status:
+                sys.excepthook(*sys.exc_info())
             os._exit(status)
     os.close(writer)
     with os.fdopen(reader) as pipe:
@@ -223,8 +222,8 @@ def tried(user: int, *, open_: bool = False) -> Trial:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     shutil.rmtree(folder)
     output, untouched = json.loads(text)
-    said = {name: f'{how} ({why})' for name, how, why in SAID.findall(output)}
-    return Trial(said, output, token, untouched)
+    results = {name: f'{how} ({why})' for name, how, why in SAID.findall(output)}
+    return Trial(results, output, token, untouched)
 
 
 @functools.cache
@@ -234,9 +233,9 @@ def caged(user: int) -> Trial:
 
 
 @pytest.fixture(params=[0, 61234], ids=['root', 'user'])
-def trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
+def trial(request: pytest.FixtureRequest) -> Trial:
     """The attacks in the sandbox, as each user."""
-    yield caged(request.param)
+    return caged(request.param)
 
 
 @pytest.mark.parametrize('name', NAMES)

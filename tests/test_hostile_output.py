@@ -1,12 +1,14 @@
 """Hostile series whose output is the attack: what hides, what is long, what is forged."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from bot.model import BuildFailed, CouldNotRun, TestsFailed
 from tests.court import AS_TEST, DIGITS, DIR, THROUGH, Court, everything, script, texts
 
+pytest_plugins = ('tests.courtroom',)
 pytestmark = pytest.mark.slow
 
 
@@ -81,3 +83,16 @@ def test_much_of_it_is_cut(court: Court, name: str) -> None:
         assert THROUGH in one.log
         assert len(everything(one)) < 2 << 20
         assert max(len(text) for text in texts(asdict(one.outcome))) <= 1000
+
+
+def test_it_names_no_folder_and_no_device_of_the_machine(user: int, court: Court) -> None:
+    show = 'cat /proc/self/mountinfo /proc/1/mounts /proc/self/mountstats | grep -v proc | tail -40'
+    run = {**script(show), f'{DIR}/Makefile': AS_TEST}
+    for build in court(script(show), run)[1:]:
+        assert '[hidden] /ccache' in build.log
+        assert str(court.judge.cache) not in everything(build)
+        devices = {
+            line.split(' - ')[1].split()[1]
+            for line in Path('/proc/self/mountinfo').read_text().splitlines()
+        }
+        assert {name for name in devices if '/' in name and name in build.log} == set()

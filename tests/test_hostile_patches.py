@@ -22,6 +22,7 @@ from tests.court import (
 )
 from tests.gitrepo import File
 
+pytest_plugins = ('tests.courtroom',)
 pytestmark = pytest.mark.slow
 
 
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.slow
         '..',
     ],
 )
-def test_a_path_out_of_the_tree_does_not_apply(court: Court, path: str) -> None:
+def test_a_path_out_of_the_tree_does_not_apply(user: int, court: Court, path: str) -> None:
     applied, builds = court.diffs(added(path, '100755'))
     assert isinstance(applied, DoesNotApply)
     assert applied.reason
@@ -62,13 +63,15 @@ def test_a_path_out_of_the_tree_does_not_apply(court: Court, path: str) -> None:
     ],
     ids=['rename', 'copy', 'escaped', 'plain', 'existing'],
 )
-def test_a_diff_that_leads_out_does_not_apply(court: Court, diff: bytes) -> None:
+def test_a_diff_that_leads_out_does_not_apply(user: int, court: Court, diff: bytes) -> None:
     applied, _ = court.diffs(diff)
     assert isinstance(applied, DoesNotApply)
 
 
-def test_nothing_is_written_through_a_symlink_of_the_series(court: Court, tmp_path: Path) -> None:
-    out = tmp_path / 'out'
+def test_nothing_is_written_through_a_symlink_of_the_series(
+    user: int, court: Court, room: Path
+) -> None:
+    out = room / 'out'
     out.mkdir()
     link = added('mm/out', '120000', str(out)).replace(
         f'+{out}\n'.encode(), f'+{out}\n\\ No newline at end of file\n'.encode()
@@ -79,9 +82,9 @@ def test_nothing_is_written_through_a_symlink_of_the_series(court: Court, tmp_pa
     assert list(out.iterdir()) == []
 
 
-def test_symlinks_and_hard_links_lead_nowhere(court: Court, tmp_path: Path) -> None:
+def test_symlinks_and_hard_links_lead_nowhere(user: int, court: Court, room: Path) -> None:
     name = f'vma-evil-{secrets.token_hex(4)}'
-    out = tmp_path / 'out'
+    out = room / 'out'
     out.mkdir()
     (out / 'mine').write_text('mine')
     targets = ['/etc', '../../../../..', str(out), '/ccache', '/root', '/proc/1/root', '/usr/bin']
@@ -99,11 +102,11 @@ def test_symlinks_and_hard_links_lead_nowhere(court: Court, tmp_path: Path) -> N
     assert f'-> {out}' in log
     assert 'linked' not in log
     assert [path.name for path in out.iterdir()] == ['mine']
-    for place in ('/', '/etc', '/root', '/usr/bin', tmp_path, court.judge.cache / 'ccache'):
+    for place in ('/', '/etc', '/root', '/usr/bin', room, court.judge.cache / 'ccache'):
         assert not (Path(place) / name).exists()
 
 
-def test_a_makefile_that_is_a_link_shows_nothing(court: Court, bait: Bait) -> None:
+def test_a_makefile_that_is_a_link_shows_nothing(user: int, court: Court, bait: Bait) -> None:
     files: dict[str, File] = {
         f'{DIR}/Makefile': (0o120000, str(bait.key).encode()),
         'mm/vma.c': (0o120000, b'/etc/shadow'),
@@ -115,7 +118,7 @@ def test_a_makefile_that_is_a_link_shows_nothing(court: Court, bait: Bait) -> No
     assert 'root:' not in everything(build)
 
 
-def test_a_tree_that_goes_round_and_deep(court: Court) -> None:
+def test_a_tree_that_goes_round_and_deep(user: int, court: Court) -> None:
     links: dict[str, File] = {
         f'{DIR}/loop': (0o120000, b'loop'),
         f'{DIR}/one': (0o120000, b'two'),
@@ -149,10 +152,10 @@ NAMES = (
 )  # fmt: skip
 
 
-def test_file_names_run_nothing_outside(court: Court, tmp_path: Path) -> None:
+def test_file_names_run_nothing_outside(user: int, court: Court, room: Path) -> None:
     there = {
         folder: {path.name for path in folder.iterdir()}
-        for folder in (Path.cwd(), Path.home(), tmp_path)
+        for folder in (Path.cwd(), Path.home(), room)
     }
     files: dict[str, File] = {f'{DIR}/{name}': b'int x;\n' for name in NAMES}
     files[f'{DIR}/Makefile'] = (
@@ -172,7 +175,7 @@ def test_file_names_run_nothing_outside(court: Court, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('name', ['\\377.c', '\\303\\050.c', '\\033[31m.c', 'new\\nline.c'])
-def test_file_names_that_are_no_text(court: Court, name: str) -> None:
+def test_file_names_that_are_no_text(user: int, court: Court, name: str) -> None:
     path = f'{DIR}/{name}'
     diff = (
         f'diff --git "a/{path}" "b/{path}"\nnew file mode 100644\n--- /dev/null\n'

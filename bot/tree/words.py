@@ -95,7 +95,8 @@ def near(word: bytes, words: 'Words | None', others: set[bytes]) -> list[bytes]:
         if abs(len(other) - len(word)) <= MOST and any(part in other for part in parts)
     }
     most = MOST if len(word) >= LONG else 1
-    named = [other for other in found if b'#' not in other and b'{' not in other]
+    # Not ASCII: no word of C, but a file of the cache that somebody wrote into.
+    named = [one for one in found if one.isascii() and b'#' not in one and b'{' not in one]
     measured = sorted((edits(word.decode(), other.decode(), most), other) for other in named)
     return [other for distance, other in measured if 0 < distance <= most][:ALIKE]
 

@@ -1,6 +1,7 @@
 """The cage: what it lays out, what it reports, and what it holds back."""
 
 import os
+import re
 import socket
 import threading
 from dataclasses import replace
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bot.errors import SandboxError
 from bot.model import Limits
 from bot.sandbox import Cage, File, Phase
+from bot.walls import probe
 from tests.test_repository import sleeping, wait_for
 
 LIMITS = Limits(time=20, memory=256 << 20, processes=40, disk=32 << 20, output=1 << 20)
@@ -112,3 +115,30 @@ def test_what_is_left_running_dies_with_the_cage() -> None:
     phases = run(f'(setsid sleep {mark} >/dev/null 2>&1 &) ; echo started')
     assert phases[0].output == 'started\n'
     wait_for(lambda: not sleeping(f'sleep\0{mark}'.encode()))
+
+
+@pytest.mark.parametrize(
+    ('there', 'said'),
+    [
+        ((), 'bubblewrap is not installed: apt install bubblewrap'),
+        (('bwrap',), 'perl is not installed: apt install perl-base'),
+    ],
+    ids=['bubblewrap', 'perl'],
+)
+def test_what_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], said: str
+) -> None:
+    for name in there:
+        (tmp_path / name).symlink_to('/bin/true')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    probe.cache_clear()
+    with pytest.raises(SandboxError, match=said):
+        Cage(LIMITS)
+
+
+def test_only_its_own_descriptors_come_in(tmp_path: Path) -> None:
+    with (tmp_path / 'open').open('w') as file:
+        os.set_inheritable(file.fileno(), True)
+        kinds = said('for f in /proc/self/fd/* /proc/1/fd/*; do readlink $f; done').split()
+    assert kinds
+    assert {re.sub(r'\d+|/proc/.*', '', kind) for kind in kinds} <= {'/dev/null', 'pipe:[]', ''}

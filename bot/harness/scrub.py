@@ -41,13 +41,18 @@ def _names(binds: Iterable[Bind]) -> Iterator[str]:
     mounts: dict[str, str] = {}
     for line in lines:
         fields, _, rest = line.partition(' - ')
-        words, source = fields.split(), rest.split()[1:2]
+        words, (_, source, options) = fields.split(), [*rest.split(), '', '', ''][:3]
         if len(words) < 5:
             continue
         root, where = (word.replace(r'\040', ' ') for word in words[3:5])
         mounts[where] = root
-        if source and '/' in source[0]:
-            yield source[0].replace(r'\040', ' ')
+        if '/' in source:
+            yield source.replace(r'\040', ' ')
+        for option in options.split(','):  # lowerdir=/…:/… of a container, addr=… of a server
+            name, _, value = option.partition('=')
+            yield from (one for one in value.split(':') if '/' in one)
+            if name.endswith('addr') and value:
+                yield value
     for bind in binds:
         path = str(bind.host.resolve())
         yield from {str(bind.host), path}

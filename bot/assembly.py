@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from typing import Literal
 
-from liblore.series import PatchSubject, parse_patch_subject
+from liblore.series import PatchSubject
 
+from bot import headers
+from bot.errors import LetterError
 from bot.model import Mail, Scope
 from bot.orders import Standing, orders_of
 from bot.outgoing import Order
-from bot.series import parse_mail, patch_of
+from bot.plain import storable
+from bot.series import ABSURD, parse_mail, patch_of, subject_of
 
 SUBJECT = re.compile(rb'^Subject:[ \t]*((?:[^\n]|\n[ \t])*)', re.M | re.I)
 # What may be a patch, or an answer to one; encoded words can't be told before they are read.
@@ -30,12 +33,22 @@ FILE = re.compile(rb'^(?:\+\+\+ b/|--- a/|rename (?:from|to) )([^\t\r\n]+)', re.
 CHANGE_ID = re.compile(rb'^change-id: (\S{1,200})\s*$', re.M)
 NOT_CONTENT = re.compile(rb'^(?:index [0-9a-f]+\.\.[0-9a-f]+.*|@@ .*|-- ?|\d+\.\d+[.\w-]*)$', re.M)
 MOST_PARENTS = 20
+LONGEST_ID = 998
+"""Bytes of a message-id that a database has to find it by: PostgreSQL's index takes 2704 a row."""
+LARGEST = 32 << 20
+"""Bytes of a mail; lists take far less."""
+LONGEST_HEADER = 1 << 20
+LATEST = 1 << 37
+"""Seconds since 1970; no calendar has later ones."""
 
 
 @dataclass(frozen=True)
 class Letter:
     """
     A mail that matters.
+
+    All its text can be stored, and its numbers are bounded. `commit` is the archive's that brought
+    it, '' for none.
 
     `author` is an address in lower case; `date` seconds since 1970 as the mail
     says; `parents` what it answers, nearest first. `content` tells whether two
@@ -62,19 +75,40 @@ class Letter:
     orders: tuple[Order, ...] = ()
     standing: Standing = 'not-checked'
     needs: bool = False
+    commit: str = ''
 
 
 def letter(raw: bytes, scope: Scope) -> Letter | None:
-    """Read a mail; None where it is neither part of a series nor an answer to one."""
+    """
+    Read a mail; None where it is neither part of a series nor an answer to one.
+
+    Raises `LetterError` where it is one, and can't be meant.
+    """
     end = HEADER_END.search(raw)
     subject = SUBJECT.search(raw, 0, end.start() if end else len(raw))
     if subject is None or not MAYBE.search(subject[1]):
         return None
+    if len(raw) > LARGEST:
+        raise LetterError(f'it has {len(raw)} bytes: no mail of a list has more than {LARGEST}')
+    if (end.start() if end else len(raw)) > LONGEST_HEADER:
+        raise LetterError(f'its header does not end within {LONGEST_HEADER} bytes')
     mail = parse_mail(raw)
-    read = parse_patch_subject(mail.subject)
+    read = subject_of(mail.subject)
     if not read.is_patch or mail.msgid is None:
+        if len(mail.subject) >= headers.LONGEST_TEXT and 'PATCH' in mail.subject.upper():
+            raise LetterError(f'its subject has more than {headers.LONGEST_TEXT} characters')
         return None
+    if mail.unread is not None:
+        raise LetterError(mail.unread)
+    if read.version >= ABSURD:
+        raise LetterError('its revision is no number that a series has')
+    if not _is_short(mail.msgid):
+        raise LetterError(f'its message-id has more than {LONGEST_ID} bytes')
     return _letter(mail, read, scope)
+
+
+def _is_short(msgid: str) -> bool:
+    return len(msgid.encode('utf-8', 'replace')) <= LONGEST_ID
 
 
 def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
@@ -87,7 +121,9 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         return None
     change = CHANGE_ID.search(mail.body) if kind != 'answer' else None
     parents = dict.fromkeys(
-        one for one in (mail.in_reply_to, *reversed(mail.references)) if one is not None
+        one
+        for one in (mail.in_reply_to, *reversed(mail.references))
+        if one is not None and _is_short(one)
     )
     return Letter(
         msgid=mail.msgid,
@@ -97,7 +133,7 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         revision=read.version,
         n=read.counter,
         of=read.expected,
-        title=read.title,
+        title=storable(read.title),
         date=_seconds(mail.date),
         parents=tuple(parents)[:MOST_PARENTS],
         resend=any('RESEND' in prefix.upper() for prefix in read.prefixes),
@@ -137,6 +173,6 @@ def _seconds(date: str) -> int:
     try:
         parsed = parsedate_tz(date)
         seconds = mktime_tz(parsed) if parsed is not None else 0
-    except (ValueError, OverflowError, TypeError):
+    except (*headers.UNREADABLE, OverflowError):
         return 0
-    return int(seconds) if 0 < seconds < 1 << 40 else 0
+    return int(seconds) if 0 < seconds < LATEST else 0

@@ -20,13 +20,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from liblore.series import parse_patch_subject
-
 from bot.errors import B4Error
 from bot.model import ChildLimits, Incomplete, Mail, Patch, Series
 from bot.plain import one_line
 from bot.scratch import scratch
-from bot.series import parse_mail, patch_of, split
+from bot.series import parse_mail, patch_of, split, subject_of
 
 # Where it finds a commit that has no ref among its ancestors, it can't name it as it wants to.
 GUESS = re.compile(
@@ -157,7 +155,7 @@ def _series(
     for raw in split(out):
         ready = parse_mail(raw)
         mail = mails.get(ready.msgid or '')
-        subject = parse_patch_subject(ready.subject)
+        subject = subject_of(ready.subject)
         if mail is None:
             return Incomplete('b4 puts a message into the series that is not in the thread')
         newest, of = max(newest, subject.version), max(of, subject.expected)
@@ -175,7 +173,7 @@ def _series(
     numbers = [patch.n for patch in ordered]
     missing = tuple(n for n in range(1, of + 1) if n not in numbers)
     empty = [patch.n for patch in ordered if not patch.diff]
-    title = parse_patch_subject(cover.subject).title if cover else ordered[0].subject
+    title = subject_of(cover.subject).title if cover else ordered[0].subject
     reason = None
     if missing:
         listed = ', '.join(str(n) for n in missing[:10])
@@ -204,7 +202,7 @@ def _once(thread: Sequence[Mail]) -> Iterator[Mail]:
     """Leave out a patch that was sent again as it was: b4 takes it for a new revision."""
     seen = set()
     for mail in thread:
-        subject = parse_patch_subject(mail.subject)
+        subject = subject_of(mail.subject)
         if subject.is_patch and not subject.is_reply:
             known = (mail.author.email, mail.subject, mail.body.rstrip())
             if known in seen:
@@ -218,7 +216,7 @@ def _cover(mails: dict[str, Mail], chosen: list[tuple[Patch, Mail]], revision: i
     parents = [mail.in_reply_to for _, mail in chosen]
     patches = {mail.msgid for _, mail in chosen}
     for mail in mails.values():
-        subject = parse_patch_subject(mail.subject)
+        subject = subject_of(mail.subject)
         if subject.is_reply or mail.msgid in patches:
             continue
         if subject.counter == 0 and subject.is_patch and subject.version == revision:
@@ -232,7 +230,7 @@ def _cover(mails: dict[str, Mail], chosen: list[tuple[Patch, Mail]], revision: i
 
 def _naked(mail: Mail, patch: Mail) -> bool:
     """Whether a mail that starts the thread, by the same author, is its cover letter."""
-    subject = parse_patch_subject(mail.subject)
+    subject = subject_of(mail.subject)
     return not subject.is_reply and mail.in_reply_to is None and mail.author == patch.author
 
 

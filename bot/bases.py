@@ -11,8 +11,6 @@ goes onto a base first; it is not judged. Every try is made in memory.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from liblore.series import parse_patch_subject
-
 from bot.b4 import B4
 from bot.errors import LoreError, TreeError
 from bot.lookup import Lookup
@@ -28,7 +26,7 @@ from bot.model import (
     Tree,
     Tried,
 )
-from bot.series import patch_of
+from bot.series import patch_of, subject_of
 from bot.tree import Quarantine, patch_id
 
 Tell = Callable[[str], None]
@@ -213,7 +211,7 @@ def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | In
         case 'message-id':
             thread = archive.thread(one.value)
             named = [mail for mail in thread if mail.msgid == one.value]
-            revision = parse_patch_subject(named[0].subject).version if named else None
+            revision = subject_of(named[0].subject).version if named else None
             found = b4.series(thread, one.value, revision)
         case 'change-id':
             change, _, version = one.value.partition(':')
@@ -221,7 +219,7 @@ def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | In
             said = f'change-id: {change}'.encode()
             wanted = version.removeprefix('v')
             for mail in mails:
-                of = str(parse_patch_subject(mail.subject).version)
+                of = str(subject_of(mail.subject).version)
                 if said in mail.body and mail.msgid and wanted in ('', of):
                     number = int(wanted) if wanted.isdigit() else None
                     found = b4.series(archive.thread(mail.msgid), mail.msgid, number)
@@ -230,7 +228,7 @@ def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | In
                 return Incomplete('not in the archive')
         case 'patch-id':
             for mail in archive.search(f'patchid:{one.value}'):
-                patch = patch_of(parse_patch_subject(mail.subject), mail)
+                patch = patch_of(subject_of(mail.subject), mail)
                 if patch.diff and patch_id(patch.diff) == one.value:
                     return (patch,)
             return Incomplete('not in the archive')

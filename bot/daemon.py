@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from bot.assembly import Letter, letter
-from bot.errors import BotError, LoreError, StoreError
+from bot.errors import BotError, LetterError, LoreError, StoreError
 from bot.events import Tell
 from bot.lookup import Kept
 from bot.mirror import OVERLAP, Arrival, Mirror, Place
@@ -32,7 +32,7 @@ from bot.plain import one_line
 from bot.pool import DiedError, Pool
 from bot.respond import Response
 from bot.series import parse_mail
-from bot.store import Cursor, Store, Taken
+from bot.store import Cursor, Fault, Store, Taken, TakenIn, reason_of
 
 BATCH = 500
 """Mails in one transaction."""
@@ -74,9 +74,14 @@ class Watcher:
     _gone: set[tuple[str, int]] = field(default_factory=set)  # what was said, to say it once
 
     def once(self) -> int:
-        """Poll every list once; how many mails that matter were new. Raises `LoreError`."""
+        """
+        Poll every list once; how many mails that matter were new.
+
+        Raises `LoreError` and `B4Error`, after all that can be done was. A mail that can't be
+        read, or a series whose prerequisites can't be looked up, is no error.
+        """
         count = 0
-        failed: LoreError | None = None
+        failed: BotError | None = None
         for mirror in self.mirrors:
             try:
                 count += self._list(mirror)
@@ -84,14 +89,30 @@ class Watcher:
                 self.tell('poll-failed', list=mirror.name, reason=str(error))
                 failed = error
         self.store.settle(self.settle)
-        for one in self.store.needing():
-            kept = self.look_up(one)
-            if kept is not None:
-                self.store.looked_up(one.series, kept)
+        while self.store.obey():
+            pass
+        for series in self.store.needing():
+            failed = self._look_up(series) or failed
         self.store.prune(self.keep)
         if failed is not None:
             raise failed
         return count
+
+    def _look_up(self, series: int) -> BotError | None:
+        """Keep what a series needs below it; what our side fails with is left for the next poll."""
+        try:
+            taken = self.store.shown(series)
+            kept = self.look_up(taken) if taken is not None else {}
+            if kept is not None:
+                self.store.looked_up(series, kept)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one series must not stop the others
+            self.tell('lookup-failed', series=series, reason=reason_of(error))
+            if isinstance(error, BotError) and not isinstance(error, LetterError):
+                return error
+            self.store.looked_up(series, {})  # it would fail again: it is judged without
+        return None
 
     def _list(self, mirror: Mirror) -> int:
         started = time.monotonic()
@@ -104,19 +125,23 @@ class Watcher:
         elif walked := [one.date for one in cursors.values() if one.date]:
             # An epoch that is new since the last poll, however long ago that was.
             since = min(since, max(walked) - OVERLAP)
-        mails = count = 0
+        mails = count = unread = 0
         for epoch, fingerprint in epochs.items():
             cursor = cursors.get(epoch)
             if cursor is None or cursor.fingerprint != fingerprint:
-                seen, new = self._epoch(mirror, epoch, fingerprint, cursor, since)
-                mails, count = mails + seen, count + new
+                seen, taken = self._epoch(mirror, epoch, fingerprint, cursor, since)
+                mails, count, unread = mails + seen, count + taken.new, unread + taken.unread
         for epoch in sorted(set(cursors) - set(epochs)):
             if (mirror.name, epoch) not in self._gone:
                 self._gone.add((mirror.name, epoch))
                 self.tell('epoch-gone', list=mirror.name, epoch=epoch)
         self.store.figures.polled(mirror.name)
         seconds = round(time.monotonic() - started, 3)
-        self.tell('polled', list=mirror.name, mails=mails, new=count, seconds=seconds)
+        self.tell(
+            'polled', list=mirror.name, mails=mails, new=count, unread=unread, seconds=seconds
+        )
+        if unread:
+            self.tell('passed-over', list=mirror.name, unread=unread)
         if count:
             self.tell('news', list=mirror.name, new=count)
         return count
@@ -135,13 +160,13 @@ class Watcher:
 
     def _epoch(
         self, mirror: Mirror, epoch: int, fingerprint: str, cursor: Cursor | None, since: int
-    ) -> tuple[int, int]:
-        """Walk an epoch to its end; how many mails were seen, and how many of them matter."""
+    ) -> tuple[int, TakenIn]:
+        """Walk an epoch to its end; how many mails were seen, and what came of them."""
         mirror.fetch(epoch, since=since)
         place = (
             Place(cursor.commit, cursor.msgid, cursor.date) if cursor and cursor.commit else None
         )
-        mails = count = 0
+        mails = count = unread = 0
         last = cursor
         for batch in _batches(mirror.walk(epoch, place, since=since)):
             self._warn(mirror)
@@ -149,15 +174,29 @@ class Watcher:
             end = batch[-1]
             last = Cursor(epoch, end.commit, end.msgid, end.date)
             # Read before the transaction, which is to be short: name servers may be asked.
-            read = (letter(one.raw, self.scope) for one in batch if one.raw is not None)
-            letters = [self._weighed(one) for one in read if one is not None]
-            count += self.store.take_in(mirror.name, letters, last)
+            read = [self._read(one) for one in batch]
+            letters = [one for one in read if isinstance(one, Letter)]
+            faults = [one for one in read if isinstance(one, Fault)]
+            taken = self.store.take_in(mirror.name, letters, last, faults)
+            count, unread = count + taken.new, unread + taken.unread
         self._warn(mirror)
         # Walked to its end: as long as the fingerprint stays, there is nothing to fetch.
         end_of_it = last or Cursor(epoch, '', '', 0)
         done = Cursor(epoch, end_of_it.commit, end_of_it.msgid, end_of_it.date, fingerprint)
         self.store.take_in(mirror.name, (), done)
-        return mails, count
+        return mails, TakenIn(count, unread)
+
+    def _read(self, one: Arrival) -> Letter | Fault | None:
+        """Read and weigh a mail; None where it is nothing to the bot. Raises nothing."""
+        try:
+            if one.reason is not None:
+                return Fault(one.commit, '', one.reason)
+            if one.raw is None:
+                return None
+            found = letter(one.raw, self.scope)
+            return None if found is None else self._weighed(replace(found, commit=one.commit))
+        except Exception as error:  # noqa: BLE001  # one mail must not stop the others
+            return Fault(one.commit, one.msgid, reason_of(error))
 
     def _weighed(self, one: Letter) -> Letter:
         return replace(one, standing=self.weigh(parse_mail(one.raw))) if one.orders else one
@@ -202,7 +241,15 @@ class Worker:
 
     def one(self, series: int) -> bool:
         """Judge a series and keep the review; False where it was no longer wanted."""
-        taken = self.store.take(series, most_kills=MOST_KILLS)
+        try:
+            taken = self.store.take(series, most_kills=MOST_KILLS)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one series must not stop the others
+            reason = reason_of(error)
+            self.tell('try-failed', series=series, tries=1, reason=reason)
+            self.store.park(series, reason)
+            return True
         if taken is None:
             return False
         self.tell(
@@ -212,17 +259,21 @@ class Worker:
         started = time.monotonic()
         try:
             review, response = self.judge(taken)
-        except BotError as error:
-            self._failed(taken, str(error))
-            return True
+            self._keep(taken, review, response, round(time.monotonic() - started, 3))
+        except StoreError:
+            self._put_back(series)
+            raise
         except (KeyboardInterrupt, SystemExit):
             self.store.put_back(series)
             raise
         except Exception as error:  # noqa: BLE001  # one series must not stop the others
-            self._failed(taken, f'{type(error).__name__}: {error}')
-            return True
-        self._keep(taken, review, response, round(time.monotonic() - started, 3))
+            self._failed(taken, reason_of(error))
         return True
+
+    def _put_back(self, series: int) -> None:
+        """The database failed meanwhile, which is nobody's fault; it may do so again."""
+        with contextlib.suppress(StoreError):
+            self.store.put_back(series)
 
     def _keep(self, taken: Taken, review: Review, response: Response, seconds: float) -> None:
         """Decide whether a review is the last word on a series."""

@@ -22,6 +22,10 @@ class MailboxError(BotError):
     """An input that holds no mail: no file, a folder without patches (exit 3)."""
 
 
+class LetterError(BotError):
+    """A mail that says what no mail can mean; it is passed over, and recorded."""
+
+
 class LoreError(BotError):
     """
     The archive did not give what was asked for (exit 3).

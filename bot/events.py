@@ -43,7 +43,16 @@ EVENTS: Mapping[str, Kind] = {
     'trying-again': Kind('warning', '{reason}: trying again'),
     'library': Kind('warning', '{logger}: {reason}'),
     # watching
-    'polled': Kind('debug', '{list}: {mails} mails seen, {new} of them matter, {seconds} s'),
+    'polled': Kind(
+        'debug',
+        '{list}: {mails} mails seen, {new} of them matter, {unread} not read, {seconds} s',
+    ),
+    'passed-over': Kind(
+        'warning', '{list}: {unread} mails could not be read (bot status --unread shows them)'
+    ),
+    'lookup-failed': Kind(
+        'warning', 'series {series}: its prerequisites can not be looked up: {reason}'
+    ),
     'news': Kind('info', '{list}: {new} mails that matter'),
     'poll-failed': Kind('warning', '{list}: {reason}'),
     'epoch-gone': Kind('warning', '{list}/{epoch}: the archive no longer offers this epoch'),
@@ -71,6 +80,7 @@ EVENTS: Mapping[str, Kind] = {
     'found': Kind('info', 'mail {mail}: the archive has it'),
     'given-up': Kind('warning', 'mail {mail}: held: the archive does not have it'),
     'stopped': Kind('warning', 'stopped: the stop file is there'),
+    'unsendable': Kind('warning', 'mail {mail}: can not be sent: {reason}'),
     'withheld': Kind('info', 'mail {mail}: not sent: {reason}'),
     'sent': Kind('info', 'mail {mail} to {author}: {state}', reason=True),
     'not-sent': Kind('warning', 'mail {mail} to {author}: {state}', reason=True),

@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from liblore.series import PatchSubject, parse_patch_subject
+from liblore.series import PatchSubject
 
 from bot.b4 import B4
 from bot.errors import LoreError, MailboxError
 from bot.lore import Archive
 from bot.model import Incomplete, Mail, Series
-from bot.series import parse_mail, patch_of
+from bot.series import parse_mail, patch_of, subject_of
 
 ENCODING = re.compile(rb'^(?:Content-[\w-]+|MIME-Version):.*\n(?:[ \t].*\n)*', re.M | re.I)
 # What is no quoted-printable (a `=` without an escape or a line end behind it), and no base64.
@@ -68,7 +68,7 @@ def read(raw: bytes) -> Mail:
 
 def find(mail: Mail, kept: Sequence[Mail], archive: Archive, b4: B4) -> Handed:
     """Find the series of a mail: in `kept` (a thread that is at hand), else in the archive."""
-    subject = parse_patch_subject(mail.subject)
+    subject = subject_of(mail.subject)
     if subject.counter == subject.expected == 1:
         return Handed(1, 1, _alone(subject, mail), (mail,))
     whole = _in(mail, subject, kept, b4) if kept else 'no thread'

@@ -4,31 +4,73 @@ The headers of a mail, whatever a stranger wrote into them. Pure.
 Answers what a header says: its text decoded and on one line, the addresses in
 it, its message-ids. Nothing here raises: Python's own reading of structured
 headers does, over line ends in encoded names for one, and a list's archive has
-all that anybody ever sent. What can't be decoded stays as it is written.
+all that anybody ever sent. What can't be decoded stays as it is written. Encoded
+words are decoded here, since a header chooses its codec: only those of mails are
+taken, and none that makes surrogates, fails, or takes time that grows with more
+than the length.
 """
 
+import binascii
+import itertools
 import re
 from email.errors import MessageError
 from email.message import Message
 from email.parser import BytesHeaderParser, BytesParser
 from email.policy import compat32
 from email.utils import getaddresses
-
-from liblore.utils import clean_header
+from typing import Any
 
 from bot.model import Author
+from bot.plain import storable
 
-MSGID = re.compile(r'<([^<>\s]{1,998})>')
+MSGID = re.compile(r'<([^<>\s\x00-\x1f\x7f]{1,998})>')
+WORD = re.compile(
+    r'=\?(?P<charset>[^\s?*]{1,40})(?:\*[^\s?]{0,40})?\?(?P<how>[bq])\?(?P<text>[^?]*)\?=', re.I
+)
+CHARSET = re.compile(
+    r'(?:us-)?ascii|utf-?8|iso-?8859-\d{1,2}|latin-?\d|(?:windows-|cp)\d{3,4}|koi8-[rtu]|gb2312|gbk'
+    r'|gb18030|big5(?:-?hkscs)?|euc-(?:jp|kr)|iso-2022-(?:jp|kr)(?:-\d)?|shift[_-]jis'
+    r'|ks_c_5601-1987|tis-620',
+    re.I,
+)
+"""The codecs that a header may ask for; with any other it is read as UTF-8."""
+ESCAPED = re.compile(rb'=([0-9a-f]{2})', re.I)
+NESTS = re.compile(rb'(?:\A|[\r\n])content-type:\s*"?(?:multipart|message)\s*/', re.I)
+MOST_PARTS = 1000
+MOST_NESTS = 50
+"""Parts with parts in them; Python's parser goes down a few calls with each."""
+DEEPEST = 20
+"""Comments in comments of an address."""
 LONGEST = 1 << 16
 """Characters of a header that are looked at."""
+LONGEST_TEXT = 2000
+LONGEST_NAME = 200
+LONGEST_ADDRESS = 320
 MOST = 500
 """Addresses of a header that are looked at."""
 NOBODY = Author('(nobody)', '')
+UNREADABLE = (
+    MessageError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+    RecursionError,
+)  # fmt: skip
+"""What Python's own parsers raise over a stranger's text."""
 
 
-def parsed(raw: bytes) -> Message:
-    """Return a mail, with its body's parts."""
-    return BytesParser(policy=compat32).parsebytes(raw)
+def parsed(raw: bytes) -> tuple[Message, str | None]:
+    """Return a mail with its body's parts, or its header alone and why they can't be read."""
+    if sum(1 for _ in NESTS.finditer(raw)) > MOST_NESTS:
+        return header_only(raw), f'it has more than {MOST_NESTS} parts that have parts in them'
+    count = itertools.count(1)
+
+    def part(**words: Any) -> Message:
+        if next(count) > MOST_PARTS:
+            raise ValueError(f'it has more than {MOST_PARTS} parts')
+        return Message(**words)
+
+    try:
+        return BytesParser(part, policy=compat32).parsebytes(raw), None
+    except UNREADABLE as error:
+        return header_only(raw), str(error) or type(error).__name__
 
 
 def header_only(raw: bytes) -> Message:
@@ -38,7 +80,7 @@ def header_only(raw: bytes) -> Message:
 
 def text(mail: Message, name: str) -> str:
     """Return a header, decoded and on one line; '' where there is none."""
-    return _decoded(_raw(mail, name))
+    return storable(decoded(_raw(mail, name)), LONGEST_TEXT)
 
 
 def has(mail: Message, name: str) -> bool:
@@ -48,15 +90,39 @@ def has(mail: Message, name: str) -> bool:
 
 def people(mail: Message, name: str) -> tuple[Author, ...]:
     """Return the addresses of all headers of a name, with the names before them."""
-    # Names are decoded behind the parsing: an encoded one may hold commas and brackets.
-    values = [_bytes_read(value)[:LONGEST] for value in _values(mail, name)]
+    left = LONGEST
+    values = []
+    for value in _values(mail, name):
+        values.append(_bytes_read(value[:left])[:left])
+        left -= len(values[-1])
+        if left <= 0:
+            break
+    return addresses(*values)
+
+
+def addresses(*values: str) -> tuple[Author, ...]:
+    """Return the addresses in these texts, as headers have them; none where they can't be read."""
+    # Names are decoded after the parsing: an encoded one may hold commas and brackets.
+    if any(_depth(value) > DEEPEST for value in values):
+        return ()
     try:
-        found = getaddresses(values)
-    except (ValueError, IndexError, AttributeError, TypeError):
+        found = getaddresses(list(values))
+    except UNREADABLE:
         return ()
     return tuple(
-        Author(_decoded(title), address) for title, address in found[:MOST] if '@' in address
+        Author(storable(decoded(title), LONGEST_NAME), storable(address))
+        for title, address in found[:MOST]
+        if '@' in address and len(address) <= LONGEST_ADDRESS
     )
+
+
+def _depth(value: str) -> int:
+    """How deep comments are nested; `a:` opens a group, which may nest, too."""
+    deepest = depth = 0
+    for sign in value if '(' in value else '':
+        depth += (sign == '(') - (sign == ')')
+        deepest = max(deepest, depth)
+    return max(deepest, value.count(':') // 5)
 
 
 def author(mail: Message) -> Author:
@@ -79,7 +145,7 @@ def _values(mail: Message, name: str) -> list[str]:
 
 def _raw(mail: Message, name: str) -> str:
     values = _values(mail, name)
-    return _bytes_read(values[0])[:LONGEST] if values else ''
+    return _bytes_read(values[0][:LONGEST]) if values else ''
 
 
 def _bytes_read(value: str) -> str:
@@ -87,8 +153,42 @@ def _bytes_read(value: str) -> str:
     return value.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
 
 
-def _decoded(value: str) -> str:
-    try:
-        return ' '.join(clean_header(value).split())
-    except (MessageError, ValueError, LookupError, AttributeError, TypeError):
+def decoded(value: str) -> str:
+    """Return a header's text with its encoded words decoded, on one line."""
+    value = value[:LONGEST]
+    if '=?' not in value:
         return ' '.join(value.split())
+    parts: list[tuple[str, bytes]] = []  # charset ('' for what is not encoded) and bytes
+    end = 0
+    for found in WORD.finditer(value):
+        data = _data(found['how'], found['text'])
+        if data is None:
+            continue
+        between = value[end : found.start()]
+        if between.strip() or not parts:
+            parts.append(('', between.encode('utf-8', 'replace')))
+        charset = found['charset'].lower() if CHARSET.fullmatch(found['charset']) else 'utf-8'
+        if parts[-1][0] == charset:  # a character may be cut in two
+            data = parts.pop()[1] + data
+        parts.append((charset, data))
+        end = found.end()
+    parts.append(('', value[end:].encode('utf-8', 'replace')))
+    return ' '.join(''.join(_text(charset, data) for charset, data in parts).split())
+
+
+def _data(how: str, text: str) -> bytes | None:
+    """Undo the encoding of a word; None where it is none."""
+    if how.lower() == 'q':
+        plain = text.encode('utf-8', 'replace').replace(b'_', b' ')
+        return ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), plain)
+    try:
+        return binascii.a2b_base64(text.rstrip('=') + '=' * (-len(text.rstrip('=')) % 4))
+    except ValueError:
+        return None
+
+
+def _text(charset: str, data: bytes) -> str:
+    try:
+        return data.decode(charset or 'utf-8', 'replace')
+    except (LookupError, ValueError):
+        return data.decode('utf-8', 'replace')

@@ -13,22 +13,18 @@ import hashlib
 import re
 import tempfile
 import time
-import zlib
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from bot import __version__
 from bot.errors import LoreError
+from bot.http import Client, unpacked
 from bot.model import Lore, Mail
 from bot.series import parse_mail, split
 
-AGENT = f'vma-review-bot/{__version__}'
 RETRIES = 2
-CHUNK = 1 << 16
 # A thread as text is some ten times as large as it came.
 GROWTH = 16
 MSGID = re.compile(r'<?(?P<msgid>[^\s<>/]+@[^\s<>/]+)>?')
@@ -40,8 +36,6 @@ class Archive:
     def __init__(self, lore: Lore, cache: Path | None = None) -> None:
         self._lore = lore
         self._cache = cache / 'threads' if cache is not None else None
-        self._session = requests.Session()
-        self._session.headers['User-Agent'] = AGENT
         retry = Retry(
             total=RETRIES,
             read=0,
@@ -52,8 +46,7 @@ class Archive:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        for scheme in ('http://', 'https://'):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+        self._client = Client(retry)
 
     def thread(self, msgid: str, inbox: str | None = None) -> list[Mail]:
         """
@@ -135,27 +128,17 @@ class Archive:
     def _get(self, url: str, *, post: bool) -> bytes:
         host = urlsplit(url).netloc
         timeout = self._lore.timeout
-        deadline = time.monotonic() + timeout
         # Every try gets its share of the time, so that all of them keep within it.
         share = (timeout / (RETRIES + 2), timeout / 2)
         try:
-            with self._session.request(
-                'POST' if post else 'GET', url, timeout=share, stream=True
-            ) as answer:
-                if answer.status_code == 404:
-                    raise LoreError(f'{host}: 404', missing=True)
-                if answer.status_code != 200:
-                    raise LoreError(f'{host} answers {answer.status_code} {answer.reason}: {url}')
-                parts, size = [], 0
-                for part in answer.iter_content(CHUNK):
-                    size += len(part)
-                    if size > self._lore.largest:
-                        limit = self._lore.largest >> 20
-                        raise LoreError(f'{host}: more than {limit} MB: {url}')
-                    if time.monotonic() > deadline:
-                        raise LoreError(f'{host}: not all of it came within {timeout:g} s: {url}')
-                    parts.append(part)
-                return b''.join(parts)
+            answer = self._client.ask(
+                url, largest=self._lore.largest, seconds=timeout, share=share, post=post
+            )
+            if answer.status == 404:
+                raise LoreError(f'{host}: 404', missing=True)
+            if answer.status != 200:
+                raise LoreError(f'{host} answers {answer.status} {answer.reason}: {url}')
+            return answer.body
         except requests.exceptions.ChunkedEncodingError as error:
             raise LoreError(f'{host}: the answer was cut short: {url}') from error
         except requests.exceptions.ConnectTimeout as error:
@@ -171,30 +154,12 @@ class Archive:
             if 'timed out' in str(error):
                 raise LoreError(f'{host} does not answer within {timeout:g} s') from error
             raise LoreError(f'{host} can not be reached: {_reason(error)}') from error
-        except requests.exceptions.RequestException as error:
+        except (requests.exceptions.RequestException, ValueError) as error:
             raise LoreError(f'{host}: {_reason(error)}: {url}') from error
 
     def _plain(self, packed: bytes, url: str) -> bytes:
         """Unpack, but no more than could be honest."""
-        if not packed.startswith(b'\x1f\x8b'):
-            return packed
-        limit = min(self._lore.largest * GROWTH, 1 << 30)
-        parts, size = [], 0
-        rest = packed
-        try:
-            while rest:
-                unpacker = zlib.decompressobj(wbits=31)
-                part = unpacker.decompress(rest, limit + 1 - size)
-                parts.append(part)
-                size += len(part)
-                if size > limit or unpacker.unconsumed_tail:
-                    raise LoreError(f'unpacks to more than {limit >> 20} MB: {url}')
-                if not unpacker.eof:
-                    raise LoreError(f'the answer was cut short: {url}')
-                rest = unpacker.unused_data
-        except zlib.error as error:
-            raise LoreError(f'not readable as gzip ({error}): {url}') from error
-        return b''.join(parts)
+        return unpacked(packed, min(self._lore.largest * GROWTH, 1 << 30), url)
 
 
 def message_id(text: str) -> tuple[str, str | None] | None:

@@ -47,6 +47,9 @@ class Counts:
 
         self._seen = counter('mails_seen', 'Mails that were looked at.', 'list')
         self._kept = counter('mails_kept', 'Mails that matter, and are kept.', 'list')
+        self._unread = counter(
+            'mails_unread', 'Mails that could not be read, and were passed over.', 'list'
+        )
         self._polls = counter(
             'polls', 'Polls of a list, by outcome (ok, failed).', 'list', 'outcome'
         )
@@ -69,8 +72,11 @@ class Counts:
     def __call__(self, event: str, /, **values: object) -> None:
         """Count an event."""
         match event, values:
-            case 'polled', {'list': name, 'mails': int(mails), 'new': int(new)}:
+            case 'polled', {
+                'list': name, 'mails': int(mails), 'new': int(new), 'unread': int(unread),
+            }:  # fmt: skip
                 self._seen.labels(name).inc(mails)
+                self._unread.labels(name).inc(unread)
                 self._kept.labels(name).inc(new)
                 self._polls.labels(name, 'ok').inc()
             case 'poll-failed', {'list': name}:

@@ -7,11 +7,15 @@ that was rewritten is found again by the message-id of the last known mail, or
 else by its date. Raises `LoreError` where the archive does not answer.
 """
 
-import gzip
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -20,8 +24,10 @@ from urllib.parse import quote
 import pygit2
 import requests
 
-from bot import __version__, git
+from bot import git
 from bot.errors import LoreError, TreeError
+from bot.http import Client, unpacked
+from bot.plain import one_line, storable
 
 EPOCH = re.compile(r'/(?:git/)?(\d{1,4})(?:\.git)?/?\Z')
 MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
@@ -38,7 +44,13 @@ pack. A dropped `Repository` keeps them too, until the garbage collector comes b
 MOST_PACKS = 50
 TIDYING = git.GitLimits(cpu=600.0, memory=None, file=64 << 30)
 """What joining the packs of an epoch may take: of a gigabyte, a minute or two."""
-LARGEST_MANIFEST = 16 << 20
+LARGEST_MANIFEST = 1 << 20
+"""Bytes, as it comes; the largest list of lore.kernel.org has 2000."""
+GROWTH = 8
+LONGEST_FETCH = 900
+"""Seconds that one fetch may take, however little comes in each."""
+LARGEST_MAIL = 64 << 20
+LONGEST_FINGERPRINT = 100
 OVERLAP = 86_400
 """Seconds that are walked again where only the date of the last known mail is left to go by."""
 
@@ -54,11 +66,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Arrival:
-    """One mail: the commit that brought it, its time, and the mail (None: it was removed)."""
+    """
+    One mail: the commit that brought it, its time, and the mail (None: it was removed).
+
+    `reason` says why there is none, where it was not removed.
+    """
 
     commit: str
     date: int
     raw: bytes | None
+    reason: str | None = None
 
     @property
     def msgid(self) -> str:
@@ -75,38 +92,32 @@ class Mirror:
         self.name = name
         self._folder = folder / name
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.headers['User-Agent'] = f'vma-review-bot/{__version__}'
+        self._client = Client()
         self._since: dict[str, str] = {}
         self._manifest: dict[int, str] = {}
         self.dated: float | None = None
         """The archive's time (seconds since 1970) at its last answer."""
         self.warnings: list[str] = []
         """What an operator should know; whoever shows them empties the list."""
-        milliseconds = int(timeout * 1000)
-        pygit2.settings.server_connect_timeout = milliseconds
-        pygit2.settings.server_timeout = milliseconds
         pygit2.settings.cache_max_size(CACHE)
 
     def epochs(self) -> dict[int, str]:
         """Ask for the epochs and their fingerprints: one request."""
         try:
-            answer = self._session.get(
+            answer = self._client.ask(
                 f'{self.url}/manifest.js.gz',
-                timeout=self._timeout,
+                largest=LARGEST_MANIFEST,
+                seconds=self._timeout,
                 headers=self._since,
-                stream=True,
             )
-            with answer:
-                self.dated = _time(answer.headers.get('Date', ''))
-                if answer.status_code == 304 and self._manifest:
-                    return self._manifest
-                if answer.status_code != 200:
-                    raise LoreError(f'{self.url}/manifest.js.gz: status {answer.status_code}')
-                body = answer.raw.read(LARGEST_MANIFEST + 1, decode_content=False)
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             raise LoreError(f'{self.url}: {_reason(error)}') from error
-        self._manifest = _fingerprints(body, self.url)
+        self.dated = _time(answer.headers.get('Date', ''))
+        if answer.status == 304 and self._manifest:
+            return self._manifest
+        if answer.status != 200:
+            raise LoreError(f'{self.url}/manifest.js.gz: status {answer.status}')
+        self._manifest = _fingerprints(answer.body, self.url)
         self._since = {
             asked: answer.headers[given]
             for asked, given in (('If-None-Match', 'ETag'), ('If-Modified-Since', 'Last-Modified'))
@@ -186,12 +197,23 @@ class Mirror:
 
     def _fetched(self, repo: pygit2.Repository, epoch: int, depth: int) -> None:
         url = f'{self.url}/git/{epoch}.git'
-        try:
-            remote = repo.remotes.create_anonymous(url)
-            remote.fetch(['+refs/heads/*:refs/heads/*'], depth=depth, prune=_NO_PRUNE)
-        except (pygit2.GitError, KeyError, ValueError, OSError) as error:
-            raise LoreError(f'{url}: {str(error).strip() or type(error).__name__}') from error
-        self._tidy(Path(repo.path) / 'objects' / 'pack')
+        packs = Path(repo.path) / 'objects' / 'pack'
+        words = [repo.path, url, depth, int(self._timeout * 1000), LONGEST_FETCH]
+        done = subprocess.run(
+            [sys.executable, '-P', '-m', 'bot.fetch', *map(str, words)],
+            env=_alone(), capture_output=True, stdin=subprocess.DEVNULL, start_new_session=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode:
+            for rest in packs.glob('pack_git2_*'):  # of a fetch that was cut
+                with suppress(OSError):
+                    rest.unlink()
+            said = done.stderr.decode('utf-8', 'replace').strip().rpartition('\n')[2]
+            if done.returncode == -signal.SIGALRM:
+                said = f'not all of it came within {LONGEST_FETCH} s'
+            raise LoreError(f'{url}: {one_line(said) or f"fetching ended with {done.returncode}"}')
+        repo.free()
+        self._tidy(packs)
 
     def _tidy(self, packs: Path) -> None:
         """Join packs: each fetch makes one, and where there are many, nothing is found quickly."""
@@ -208,20 +230,28 @@ class Mirror:
 
 
 _ALL = 2_147_483_647
-_NO_PRUNE = pygit2.enums.FetchPrune.NO_PRUNE
+_KEPT = ('PATH', 'SSL_CERT_FILE', 'SSL_CERT_DIR', 'https_proxy', 'HTTPS_PROXY', 'no_proxy')
+
+
+def _alone() -> dict[str, str]:
+    """Return what a fetch has of the environment: nothing of the user's for git."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, **git.SETTINGS}
 
 
 def _fingerprints(body: bytes, url: str) -> dict[int, str]:
     try:
-        text = gzip.decompress(body) if body[:2] == b'\x1f\x8b' else body
-        read = json.loads(text)
+        read = json.loads(unpacked(body, GROWTH * LARGEST_MANIFEST, f'{url}/manifest.js.gz'))
         found = {}
         for path, entry in read.items():
             number = EPOCH.search(path)
-            if number is not None:
-                found[int(number[1])] = str(entry['fingerprint'])
-    except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise LoreError(f'{url}/manifest.js.gz: can not be read: {error}') from error
+            if number is not None and len(entry['fingerprint'][:]) <= LONGEST_FINGERPRINT:
+                found[int(number[1])] = storable('' + entry['fingerprint'])
+    except RecursionError as error:
+        raise LoreError(f'{url}/manifest.js.gz: can not be read: nested too deep') from error
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = one_line(str(error))
+        raise LoreError(f'{url}/manifest.js.gz: can not be read: {reason}') from error
     if not found:
         raise LoreError(f'{url}/manifest.js.gz: names no epoch')
     return dict(sorted(found.items()))
@@ -230,7 +260,7 @@ def _fingerprints(body: bytes, url: str) -> dict[int, str]:
 def _time(date: str) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError, OverflowError, AttributeError):
         return None
 
 
@@ -271,7 +301,8 @@ def _arrivals(repo: pygit2.Repository, commits: list[pygit2.Oid], start: int) ->
             repo.free()
         commit = repo[one].peel(pygit2.Commit)
         if commit.commit_time >= start:
-            yield Arrival(str(one), int(commit.commit_time), _mail(repo, commit))
+            raw, reason = _mail(repo, commit)
+            yield Arrival(str(one), int(commit.commit_time), raw, reason)
 
 
 def _oldest(repo: pygit2.Repository) -> int | None:
@@ -287,16 +318,23 @@ def _shallow(repo: pygit2.Repository) -> bool:
     return (Path(repo.path) / 'shallow').exists() and repo.is_shallow
 
 
-def _mail(repo: pygit2.Repository, commit: pygit2.Commit) -> bytes | None:
+def _mail(repo: pygit2.Repository, commit: pygit2.Commit) -> tuple[bytes | None, str | None]:
+    """Return a commit's mail, None for one that was removed; or why it can't be had."""
     try:
         entry = commit.tree['m']
     except KeyError:
-        return None  # a mail that was removed, and only its name is left
-    blob = repo[entry.id]
-    return bytes(blob.data) if isinstance(blob, pygit2.Blob) else None
+        return None, None  # only its name is left
+    try:
+        _, size = repo.odb.read_header(entry.id)
+        if size > LARGEST_MAIL:
+            return None, f'it has {size} bytes: no mail of a list has more than {LARGEST_MAIL}'
+        blob = repo[entry.id]
+    except (KeyError, ValueError, pygit2.GitError) as error:
+        return None, f'the archive does not have it: {str(error).strip() or type(error).__name__}'
+    return (bytes(blob.data), None) if isinstance(blob, pygit2.Blob) else (None, 'it is no file')
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     inner: BaseException = error
     while (cause := inner.__cause__ or inner.__context__) is not None:
         inner = cause

@@ -51,7 +51,8 @@ class Mail:
     One message: the headers that threading needs, its decoded body, its raw bytes.
 
     `base_commit` and `prerequisites` are what `git format-patch --base`, b4 or
-    a `Depends-on:` say in the body.
+    a `Depends-on:` say in the body. `unread` says why there is no body, where it
+    could not be read.
     """
 
     msgid: str | None
@@ -64,6 +65,7 @@ class Mail:
     raw: bytes
     base_commit: str | None = None
     prerequisites: tuple['Prerequisite', ...] = ()
+    unread: str | None = None
 
 
 @dataclass(frozen=True)

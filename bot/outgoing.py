@@ -136,7 +136,8 @@ class Outgoing:
     A reply as the store keeps it, and how far it got.
 
     `author` is the address that it answers; `refused` are recipients that the
-    server did not take, and why.
+    server did not take, and why. `broken` says why its row can't be read: it has no
+    recipients then.
     """
 
     id: int
@@ -155,6 +156,7 @@ class Outgoing:
     tries: int
     approved: bool
     refused: Mapping[str, str]
+    broken: str = ''
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ HIDDEN = re.compile(
     '\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb'
     '\U000e0000-\U000e007f\ud800-\udfff]'
 )
+UNSTORABLE = re.compile('[\x00\ud800-\udfff]')
 ESCAPES = re.compile('\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\-_])')
 
 
@@ -23,6 +24,15 @@ def plain(text: str, limit: int = 2000) -> str:
         text = text[: 4 * limit + 64]
     cleaned = HIDDEN.sub('', ESCAPES.sub('', text))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + '…'
+
+
+def storable(text: str, limit: int | None = None) -> str:
+    """Return what any database, file and terminal can take: no NUL, no lone surrogate."""
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + '…'
+    if text.isascii():
+        return text.replace('\0', '\ufffd') if '\0' in text else text
+    return UNSTORABLE.sub('\ufffd', text)
 
 
 def one_line(text: str, limit: int = 200) -> str:

@@ -28,6 +28,7 @@ from bot.outgoing import (
 )
 from bot.policy import release
 from bot.store.outbox import Outbox
+from bot.store.unread import reason_of
 
 OUTCOMES = {
     Accepted: 'accepted', TryLater: 'try-later', Refused: 'refused', Unsure: 'unsure',
@@ -69,7 +70,7 @@ class Sender:
             if self.stopped():
                 self.tell('stopped')
                 break
-            delivery = self._one(one)
+            delivery = self._guarded(one)
             count += isinstance(delivery, Accepted)
             if isinstance(delivery, TryLater) and delivery.unusable:
                 break  # of no use to the others either
@@ -93,6 +94,28 @@ class Sender:
                     one.id, f'it may have gone: {one.why}; the archive does not have it'
                 )
                 self.tell('given-up', mail=one.id, series=one.series, msgid=one.msgid)
+
+    def _guarded(self, one: Outgoing) -> Delivery | None:
+        """
+        Send a mail; one that can't be is failed, and said.
+
+        Where its bytes may have left, it stays claimed: nobody knows whether it went, and
+        the archive is asked for it.
+        """
+        try:
+            if one.broken:
+                self._unsendable(one, one.broken)
+                return None
+            return self._one(one)
+        except BotError:
+            raise  # the database's or the settings', and no mail's
+        except Exception as error:  # noqa: BLE001  # one mail must not stop the others
+            self._unsendable(one, reason_of(error))
+            return None
+
+    def _unsendable(self, one: Outgoing, reason: str) -> None:
+        self.outbox.fail(one.id, reason)
+        self.tell('unsendable', mail=one.id, series=one.series, msgid=one.msgid, reason=reason)
 
     def _one(self, one: Outgoing) -> Delivery | None:
         """Send a mail, where policy still wants it; what became of it, None where it does not."""

@@ -11,18 +11,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from email.message import Message
-from email.utils import getaddresses
 from urllib.parse import unquote
 
 from liblore.series import PatchSubject, parse_patch_subject
-from liblore.utils import (
-    clean_header,
-    find_trailers,
-    split_mbox_as_bytes,
-)
+from liblore.utils import find_trailers, split_mbox_as_bytes
 
 from bot import headers
-from bot.model import Author, Incomplete, Mail, Patch, Prerequisite, Series
+from bot.model import Incomplete, Mail, Patch, Prerequisite, Series
+from bot.plain import storable
 
 # Where git mailinfo ends the message: a `---` alone, or the first line of a diff.
 BREAK = re.compile(rb'^(?:---[ \t]*$|diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
@@ -30,13 +26,19 @@ DIFF = re.compile(rb'^(?:diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
 INBODY = re.compile(r'\A(?:(From|Subject|Date): (.*)\n)', re.I)
 PREREQUISITE = re.compile(
     rb'^(?:prerequisite-(?P<kind>patch-id|message-id|change-id)|Depends-on):[ \t]*'
-    rb'(?P<value>\S+)[ \t]*\r?$',
+    rb'(?P<value>[\x21-\x7e]{1,900})[ \t]*\r?$',
     re.M | re.I,
 )
 LINK = re.compile(r'https?://[^/\s]+/(?:r/|[^/\s]+/)?(?P<msgid>[^/\s]*@[^/\s>]+)')
 BASE_COMMIT = re.compile(rb'^base-commit: ([0-9a-f]{40,64})\s*$', re.M)
-# No message is longer; a larger one is not searched for trailers.
-LONGEST_MESSAGE = 1 << 20
+# No message is longer; of a larger one only the end is searched for trailers, since what that
+# takes grows with the square of it.
+LONGEST_MESSAGE = 1 << 14
+MOST_INBODY = 20
+"""Headers at the beginning of a body that are looked at."""
+ABSURD = 999_999_999
+"""The revision that stands for all that are too large to be one."""
+TOO_MANY_DIGITS = re.compile(r'v\d{9,}', re.I)
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -50,7 +52,7 @@ def split(data: bytes) -> Iterator[bytes]:
 
 def parse_mail(raw: bytes) -> Mail:
     """Read one mail. Nothing in it is an error: what is missing is None or empty."""
-    msg = headers.parsed(raw)
+    msg, unread = headers.parsed(raw)
     body = _body(msg)
     base = BASE_COMMIT.search(body)
     return Mail(
@@ -64,7 +66,15 @@ def parse_mail(raw: bytes) -> Mail:
         raw=raw,
         prerequisites=tuple(_prerequisites(body)),
         base_commit=base[1].decode() if base else None,
+        unread=unread,
     )
+
+
+def subject_of(text: str) -> PatchSubject:
+    """Read a subject that is decoded; a revision without end is `ABSURD`. Nothing is an error."""
+    text = text[: headers.LONGEST_TEXT].replace('=?', '= ?')  # what it decodes to is not decoded
+    front, end, title = text.rpartition(']')
+    return parse_patch_subject(TOO_MANY_DIGITS.sub(f'v{ABSURD}', front) + end + title)
 
 
 def assemble(mails: Iterable[Mail]) -> Series | Incomplete:
@@ -75,7 +85,7 @@ def assemble(mails: Iterable[Mail]) -> Series | Incomplete:
     counts once. Mails without a `[PATCH]` in the subject count only where no
     mail has one (`git format-patch --no-numbered --subject-prefix=''`).
     """
-    read = [(parse_patch_subject(mail.subject), mail) for mail in mails]
+    read = [(subject_of(mail.subject), mail) for mail in mails]
     posted = [(subject, mail) for subject, mail in read if not subject.is_reply]
     chosen = [item for item in posted if item[0].is_patch]
     if not chosen:
@@ -91,15 +101,15 @@ def patch_of(subject: PatchSubject, mail: Mail) -> Patch:
     message, notes, diff = _cut(mail.body)
     text = message.decode('utf-8', 'replace')
     author, title = mail.author, subject.title
-    while header := INBODY.match(text):
+    for _ in range(MOST_INBODY):
+        header = INBODY.match(text)
+        if header is None:
+            break
         text = text[header.end() :]
-        value = clean_header(header[2])
         if header[1].lower() == 'from':
-            addresses = getaddresses([value])
-            if addresses and addresses[0][1]:
-                author = Author(*addresses[0])
+            author = next(iter(headers.addresses(header[2][: headers.LONGEST])), author)
         elif header[1].lower() == 'subject':
-            title = value
+            title = storable(headers.decoded(header[2]), headers.LONGEST_TEXT)
     return Patch(
         n=subject.counter,
         of=subject.expected,
@@ -232,13 +242,26 @@ def _plain_ends(diff: bytes) -> bytes:
 def _body(msg: Message) -> bytes:
     """Join the text parts, transfer encoding undone, in the bytes that were sent."""
     parts = []
-    for part in msg.walk():
+    for part in _walked(msg):
         if part.is_multipart() or part.get_content_maintype() != 'text':
             continue
         if part.get_content_subtype() == 'html':
             continue
-        payload = part.get_payload(decode=True)
+        try:
+            payload = part.get_payload(decode=True)
+        except headers.UNREADABLE:  # it stays as it is written
+            payload = str(part.get_payload()).encode('utf-8', 'surrogateescape')
         if isinstance(payload, bytes):
             # The line end before a MIME boundary is the boundary's.
             parts.append(payload if payload.endswith(b'\n') else payload + b'\n')
     return b'\n'.join(parts)
+
+
+def _walked(msg: Message) -> Iterator[Message]:
+    """Yield a mail's parts, the outer ones first; `walk()` calls itself."""
+    left = [msg]
+    while left:
+        part = left.pop()
+        yield part
+        if part.is_multipart():
+            left += reversed([one for one in part.get_payload() if isinstance(one, Message)])

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -53,9 +53,14 @@ GRACE = 5.0
 
 
 @contextmanager
-def store_of(config: Config) -> Iterator[Store]:
-    """Open the configured database."""
-    store = Store(opened(config.url), time.time)
+def store_of(config: Config, tell: Tell | None = None) -> Iterator[Store]:
+    """Open the configured database; who is told of it waits for one that is locked."""
+
+    def waiting(reason: str) -> None:
+        if tell is not None:
+            tell('trying-again', reason=reason)
+
+    store = Store(opened(config.url, waiting=waiting if tell is not None else None), time.time)
     try:
         yield store
     finally:
@@ -142,14 +147,14 @@ def worker_of(config: Config, store: Store, tell: Tell) -> Worker:
 def judging(config: Config, tell: Tell) -> Iterator[Callable[[int], bool]]:
     """Judge, in a process of the pool; what happens there is told to its parent."""
     take_over(tell)
-    with store_of(config) as store:
+    with store_of(config, tell) as store:
         yield worker_of(config, store, tell).one
 
 
 @contextmanager
 def _serving(command: str, config: Config, log: Log, *, once: bool) -> Iterator[tuple[Store, Tell]]:
     """Open the database for a command of the service, and have told and counted what it does."""
-    with store_of(config) as store, measured(command, config, store, log) as tell:
+    with store_of(config, log) as store, measured(command, config, store, log) as tell:
         take_over(tell)
         if not once:
             tell('started', command=command, version=__version__)
@@ -182,12 +187,12 @@ def send(config: Config, log: Log, *, once: bool) -> None:
     """Send what is ready: the only one to do so on a database."""
     with _serving('send', config, log, once=once) as (store, tell), store.alone('send'):
         sender = sender_of(config, store, tell)
-        sender.recover()
+        step = _sending(sender)
         if once:
-            sender.once()
+            step()
             return
         notify.ready()
-        _each(sender.once, config.poll, _stopper(), tell)
+        _each(step, config.poll, _stopper(), tell)
 
 
 def sender_of(config: Config, store: Store, tell: Tell) -> Sender:
@@ -207,6 +212,20 @@ def sender_of(config: Config, store: Store, tell: Tell) -> Sender:
         store.outbox, Mailer(smtp), smtp, policy, archive.has, config.grace, time.time,
         config.stop_file.exists, tell,
     )  # fmt: skip
+
+
+def _sending(sender: Sender) -> Callable[[], None]:
+    """Return a sender's step; the first that succeeds takes up what a killed one has left."""
+    begun = False
+
+    def step() -> None:
+        nonlocal begun
+        if not begun:
+            sender.recover()
+            begun = True
+        sender.once()
+
+    return step
 
 
 def _each(
@@ -236,13 +255,13 @@ def run(config: Config, log: Log, *, once: bool) -> None:
             finally:  # an archive that is down keeps nobody from judging
                 _work(config, crew, once=True)
             if sender is not None:
-                sender.once()
+                _sending(sender)()
             return
         with _beside(lambda wait: watcher.loop(config.poll, wait), 'watch'), ExitStack() as stack:
             if sender is not None:
-                once_more = sender.once
+                step = _sending(sender)
                 stack.enter_context(
-                    _beside(lambda wait: _each(once_more, config.poll, wait, tell), 'send')
+                    _beside(lambda wait: _each(step, config.poll, wait, tell), 'send')
                 )
             _work(config, crew, once=False)
 
@@ -280,7 +299,6 @@ def _posting(config: Config, store: Store, tell: Tell) -> Iterator[Sender | None
         return
     sender = sender_of(config, store, tell)
     with store.alone('send'):
-        sender.recover()
         yield sender
 
 
@@ -324,20 +342,56 @@ def status(config: Config, *, as_json: bool) -> str:
     """Return what `bot status` prints."""
     with store_of(config) as store:
         rows = list(store.rows())
+        unread = store.unread.count()
     if as_json:
-        return ''.join(f'{json.dumps(vars(row), ensure_ascii=False)}\n' for row in rows)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ('series', 'state', 'since', 'patches', 'title', 'why'):
-        table.add_column(column, no_wrap=column != 'why', overflow='ellipsis')
+        return _lines(rows)
+    table = _table('series', 'state', 'since', 'patches', 'title', 'why')
     for row in rows:
         title = one_line(row.title, 60) + (f' v{row.revision}' if row.revision > 1 else '')
-        since = datetime.fromtimestamp(row.since, UTC).strftime('%Y-%m-%d %H:%M')
+        since = _when(row.since)
         table.add_row(str(row.series), row.state, since, row.patches, title, one_line(row.why, 200))
+    text = _printed(table) if rows else 'nothing yet\n'
+    if unread:
+        mails = '1 mail' if unread == 1 else f'{unread} mails'
+        text += f'{mails} could not be read (bot status --unread shows them)\n'
+    return text
+
+
+def unread(config: Config, *, as_json: bool) -> str:
+    """Return what `bot status --unread` prints: the mails that were passed over, and why."""
+    with store_of(config) as store:
+        rows = store.unread.rows()
+    if as_json:
+        return _lines(rows)
+    table = _table('list', 'commit', 'at', 'message-id', 'why')
+    for row in rows:
+        where = f'{row.list}/{row.epoch}'
+        msgid = one_line(row.msgid, 60) or '-'
+        table.add_row(where, row.commit[:12], _when(row.at), msgid, one_line(row.reason, 200))
+    return _printed(table) if rows else 'no mail was passed over\n'
+
+
+def _lines(rows: Iterable[object]) -> str:
+    return ''.join(f'{json.dumps(vars(row), ensure_ascii=False)}\n' for row in rows)
+
+
+def _when(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime('%Y-%m-%d %H:%M')
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column != 'why', overflow='ellipsis')
+    return table
+
+
+def _printed(table: Table) -> str:
     console = Console(highlight=False, markup=False, emoji=False)
     if not sys.stdout.isatty():
         console = Console(width=200, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
-        console.print(table if rows else 'nothing yet')
+        console.print(table)
     return ''.join(f'{line.rstrip()}\n' for line in captured.get().splitlines())
 
 

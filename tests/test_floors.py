@@ -43,7 +43,7 @@ FLOORS = {
         'brake',
     ),
     # Floor 1 and a half: a world that every module of floor 2 may use.
-    1.5: ('scratch', 'cgroup', 'walls', 'password', 'smtp', 'notify', 'git'),
+    1.5: ('http', 'fetch', 'scratch', 'cgroup', 'walls', 'password', 'smtp', 'notify', 'git'),
     # What a build uses is counted with what the machine has, that with its control groups.
     1.6: ('machine',),
     1.7: ('limits',),

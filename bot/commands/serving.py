@@ -57,9 +57,11 @@ def send(config: Config, log: Log, once: bool) -> int:
 @click.command()
 @configured
 @click.option('--json', 'as_json', is_flag=True, help='One object a line.')
-def status(config: Path | None, as_json: bool) -> int:
+@click.option('--unread', is_flag=True, help='List the mails that could not be read, and why.')
+def status(config: Path | None, as_json: bool, unread: bool) -> int:
     """List the series: state, since when, and why."""
     found = load(config)
     warn(found)
-    print(services.status(found, as_json=as_json), end='')
+    show = services.unread if unread else services.status
+    print(show(found, as_json=as_json), end='')
     return CLEAN

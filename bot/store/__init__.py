@@ -7,7 +7,10 @@ PostgreSQL. Leaves to others what a mail means (`assembly.py`) and what a
 series is worth (`review.py`).
 """
 
-from bot.store.store import Cursor, Row, Store, Taken
+from bot.store.store import Cursor, Row, Store, Taken, TakenIn
 from bot.store.tables import METADATA
+from bot.store.unread import Fault, Unread, reason_of
 
-__all__ = ['METADATA', 'Cursor', 'Row', 'Store', 'Taken']
+__all__ = [
+    'METADATA', 'Cursor', 'Fault', 'Row', 'Store', 'Taken', 'TakenIn', 'Unread', 'reason_of',
+]  # fmt: skip

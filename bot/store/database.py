@@ -3,7 +3,9 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,43 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
 
 from bot.errors import StoreError
+from bot.plain import storable
 
 MIGRATIONS = Path(__file__).parent / 'migrations'
 BUSY = 30_000  # milliseconds to wait for another process's transaction
 IDLE = 60_000  # milliseconds that a transaction may do nothing: its machine has gone
+OF_THE_VALUES = ('21', '22', '23', '54')
+"""PostgreSQL's classes of errors that values cause: wrong, not unique, too large for an index."""
+TRIES = 5
+"""Times that a service tries to open a database; on SQLite each of them waits `BUSY`."""
+PAUSE = 2.0
+PASSES = re.compile(
+    r'is locked|is busy|starting up|shutting down|in recovery|refused|too many clients|timeout',
+    re.I,
+)
 LOCK = 8_317_036  # any number that is the same in all our processes
 
 
-def opened(url: str, *, migrate: bool = True) -> Engine:
+def opened(
+    url: str, *, migrate: bool = True, waiting: Callable[[str], None] | None = None
+) -> Engine:
     """
     Open the database at `url`, and bring it up to date.
 
-    Raises `StoreError`: no such server, no right to write, a database of a
-    later version.
+    One that is locked, or whose server is only starting, is tried again `TRIES` times where
+    somebody is to be told of it (`waiting`). Raises `StoreError`: no such server, no right
+    to write, a database of a later version.
     """
     try:
         parsed = make_url(url)
@@ -49,9 +72,11 @@ def opened(url: str, *, migrate: bool = True) -> Engine:
         else:
             event.listen(engine, 'connect', _patience)
             event.listen(engine, 'begin', _begin_alone)
-            event.listen(engine, 'before_cursor_execute', _without_nul, retval=True)
+        event.listen(engine, 'before_cursor_execute', _storable, retval=True)
         try:
-            if migrate:
+            if migrate and waiting is not None:
+                _migrate_patiently(engine, waiting)
+            elif migrate:
                 _migrate(engine)
         except BaseException:
             engine.dispose()
@@ -67,8 +92,27 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except (OperationalError, InterfaceError) as error:
+    except SQLAlchemyError as error:
+        if not is_down(error):
+            raise
         raise StoreError(f'{_named(engine.url)}: {_first_line(error)}') from error
+
+
+def is_down(error: BaseException) -> bool:
+    """
+    Whether it is the database that failed, and not the values that it was given.
+
+    It is gone, full, locked, damaged, or not set up as it should be. In doubt it
+    is: what was to be written is then written later, and nothing is passed over.
+    """
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, 'sqlstate', None)
+        if error.connection_invalidated:
+            return True
+        if state is not None:
+            return state[:2] not in OF_THE_VALUES
+        return not isinstance(error, DataError | IntegrityError | ProgrammingError)
+    return isinstance(error, SQLAlchemyError) and not isinstance(error, StatementError)
 
 
 def version(engine: Engine) -> tuple[str | None, str | None]:
@@ -89,7 +133,7 @@ def only(engine: Engine, what: str) -> Iterator[None]:
     busy = StoreError(f'{_named(engine.url)}: another bot {what} is running on this database')
     if engine.dialect.name == 'postgresql':
         number = int.from_bytes(hashlib.sha256(f'vma-bot {what}'.encode()).digest()[:7], 'big')
-        with engine.connect() as connection:
+        with _connected(engine) as connection:
             got = connection.execute(select(func.pg_try_advisory_lock(number))).scalar()
             connection.commit()
             if not got:
@@ -108,6 +152,33 @@ def only(engine: Engine, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    try:
+        connection = engine.connect()
+    except SQLAlchemyError as error:
+        raise StoreError(f'{_named(engine.url)}: {_first_line(error)}') from error
+    with connection:
+        yield connection
+
+
+def _migrate_patiently(engine: Engine, waiting: Callable[[str], None]) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            _migrate(engine)
+            return
+        except DBAPIError as error:
+            if not left or not _will_pass(error):
+                raise
+            waiting(f'{_named(engine.url)}: {_first_line(error)}')
+            time.sleep(PAUSE)
+
+
+def _will_pass(error: DBAPIError) -> bool:
+    """Whether a database only has to be waited for."""
+    return PASSES.search(str(error.orig)) is not None
 
 
 def _migrate(engine: Engine) -> None:
@@ -156,14 +227,14 @@ def _begin_alone(connection: Any) -> None:
     connection.exec_driver_sql(f'SELECT pg_advisory_xact_lock({LOCK})')
 
 
-def _without_nul(_: Any, __: Any, statement: str, given: Any, *___: Any) -> tuple[str, Any]:
-    # PostgreSQL's text can't hold one, and a stranger's mail may.
+def _storable(_: Any, __: Any, statement: str, given: Any, *___: Any) -> tuple[str, Any]:
+    # PostgreSQL's text can't hold a NUL, no text a lone surrogate, and a stranger's mail may.
     return statement, _cleaned(given)
 
 
 def _cleaned(given: Any) -> Any:
     if isinstance(given, str):
-        return given.replace('\0', '\ufffd')
+        return storable(given)
     if isinstance(given, dict):
         return {name: _cleaned(value) for name, value in given.items()}
     if isinstance(given, list | tuple):

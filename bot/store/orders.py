@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
+from bot.headers import author, header_only
 from bot.orders import Standing, signed_by, signs_for
 from bot.outgoing import Asked, History, Order
-from bot.series import parse_mail
 from bot.store.tables import (
     ASKED,
     FACTS,
@@ -22,6 +22,8 @@ from bot.store.tables import (
 
 LONGEST_CHAIN = 50
 """Revisions of one series that are looked at."""
+MOST_MAILS = 200
+"""Mails of these that are looked at for a signature."""
 
 
 def keep(
@@ -47,8 +49,9 @@ def keep(
 def obey(db: Connection, msgid: str, series: int, now: int) -> None:
     """Weigh the orders of a mail, now that its series is known."""
     rows = db.execute(select(ORDERS).where(ORDERS.c.msgid == msgid)).all()
+    # One mail's orders are of one author and one standing: they are weighed once.
+    why = _why_not(db, series, rows[0]) if rows else ''
     for row in rows:
-        why = _why_not(db, series, row)
         mine = and_(ORDERS.c.msgid == msgid, ORDERS.c.kind == row.kind, ORDERS.c.rule == row.rule)
         db.execute(update(ORDERS).where(mine).values(series=series, honoured=not why, why=why))
         if not why and row.kind == 'opt-out':
@@ -81,12 +84,16 @@ def _why_not(db: Connection, series: int, row: Any) -> str:
 
 def _signs(db: Connection, revisions: Sequence[int], address: str, but: str) -> bool:
     """Whether an address' other mails on a series are signed by its own domain."""
+    # Anybody can send thousands of answers: these come last, and not all of them are read.
     raws = db.execute(
-        select(MAILS.c.raw).where(MAILS.c.series.in_(revisions), MAILS.c.msgid != but)
+        select(MAILS.c.raw)
+        .where(MAILS.c.series.in_(revisions), MAILS.c.msgid != but)
+        .order_by(MAILS.c.kind == 'answer', MAILS.c.id)
+        .limit(MOST_MAILS)
     ).scalars()
     return any(
         signs_for(signed_by(bytes(raw)), address)
-        and parse_mail(bytes(raw)).author.email.lower() == address
+        and author(header_only(bytes(raw))).email.lower() == address
         for raw in raws
     )
 

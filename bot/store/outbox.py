@@ -32,6 +32,7 @@ from bot.outgoing import (
     TryLater,
     Unsure,
 )
+from bot.plain import one_line
 from bot.respond import Response
 from bot.store import orders
 from bot.store.database import transaction
@@ -259,6 +260,10 @@ class Outbox:
             )
         return self.unknown()
 
+    def fail(self, reply: int, reason: str) -> bool:
+        """Say that a mail can't be sent; False where its bytes may have left already."""
+        return self._to(reply, 'failed', reason, ('ready',))
+
     def found(self, msgid: str) -> bool:
         """Say that the archive has a mail; whether it was one of ours that we were unsure of."""
         with transaction(self._engine) as db:
@@ -322,11 +327,19 @@ class Outbox:
         with transaction(self._engine) as db:
             rows = db.execute(select(REPLIES).where(*wanted).order_by(REPLIES.c.id)).all()
         for row in rows:
+            broken, recipients, lists, refused = '', [], [], {}
+            try:
+                recipients, lists = json.loads(row.recipients), json.loads(row.lists)
+                refused = dict(json.loads(row.refused))
+                if not all(isinstance(one, str) for one in (*recipients, *lists)):
+                    raise TypeError('a recipient is no text')
+            except (ValueError, TypeError, RecursionError) as error:  # one must not hide the others
+                broken, recipients, lists = f'its row can not be read: {error}', [], []
             yield Outgoing(
                 row.id, row.series, row.n, row.msgid, row.author, row.subject,
-                tuple(json.loads(row.recipients)), tuple(json.loads(row.lists)), bytes(row.raw),
+                tuple(recipients), tuple(lists), bytes(row.raw),
                 row.state, row.why, row.since, row.not_before, row.tries, row.approved,
-                json.loads(row.refused),
+                refused, one_line(broken),
             )  # fmt: skip
 
 

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, true, update
 
 from bot.assembly import Letter
+from bot.errors import BotError, LetterError
 from bot.lookup import Kept
 from bot.model import Finding
 from bot.respond import Response
-from bot.store import orders
-from bot.store.database import only, transaction
+from bot.store import orders, unread
+from bot.store.database import is_down, only, transaction
 from bot.store.figures import Figures
 from bot.store.outbox import Outbox, forget
 from bot.store.tables import (
@@ -28,8 +29,10 @@ from bot.store.tables import (
     REPLIES,
     REVIEWS,
     SERIES,
+    WAITING,
     WORK,
 )
+from bot.store.unread import Fault, PassedOver, reason_of
 
 DAY = 86_400
 OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
@@ -37,6 +40,12 @@ OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
 FURTHEST = DAY
 """Seconds. What is to wait longer was put off by a clock that has jumped back since."""
 SAID = 2000
+AT_ONCE = 100
+"""Mails with orders that are obeyed in one transaction."""
+MOST_PATCHES = 10_000
+MOST_ANSWERS = 2000
+LARGEST = 64 << 20
+"""Bytes of the answers that a series is judged with; of its patches there may be twice as many."""
 WAITED = 'its cover letter did not come'
 
 
@@ -49,6 +58,14 @@ class Cursor:
     msgid: str
     date: int
     fingerprint: str = ''
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """How many mails were new, and how many could not be read and were passed over."""
+
+    new: int
+    unread: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,7 @@ class Store:
         self._clock = clock
         self.outbox = Outbox(engine, clock)
         self.figures = Figures(engine, clock)
+        self.unread = PassedOver(engine, clock)
 
     @property
     def _now(self) -> int:
@@ -126,20 +144,35 @@ class Store:
             for row in rows
         }
 
-    def take_in(self, name: str, letters: Iterable[Letter], cursor: Cursor | None) -> int:
+    def take_in(
+        self,
+        name: str,
+        letters: Iterable[Letter],
+        cursor: Cursor | None,
+        faults: Sequence[Fault] = (),
+    ) -> TakenIn:
         """
         Store what was found in a list up to `cursor`, and the cursor with it.
 
-        Returns how many mails were new. A mail that is known (another list had
-        it, or the same commit is walked again) changes nothing.
+        A mail that is known (another list had it, or the same commit is walked
+        again) changes nothing. One that can't be stored joins the `faults`, those
+        that could not be read. Raises `StoreError` where the database fails.
         """
         count = 0
+        found = list(faults)
         with transaction(self._engine) as db:
             for letter in letters:
-                known = db.execute(select(MAILS.c.id).where(MAILS.c.msgid == letter.msgid)).first()
-                if known is None:
-                    count += 1
-                    self._arrives(db, name, letter)
+                try:
+                    with db.begin_nested():
+                        new = self._is_new(db, letter)
+                        if new:
+                            self._arrives(db, name, letter)
+                    count += new
+                except Exception as error:  # one mail must not stop the others
+                    if is_down(error) or isinstance(error, BotError):
+                        raise
+                    found.append(Fault(letter.commit, letter.msgid, reason_of(error)))
+            passed = self.unread.keep(db, name, cursor.epoch if cursor else 0, found)
             if cursor is not None:
                 where = and_(CURSORS.c.list == name, CURSORS.c.epoch == cursor.epoch)
                 db.execute(delete(CURSORS).where(where))
@@ -153,7 +186,11 @@ class Store:
                         fingerprint=cursor.fingerprint,
                     )
                 )
-        return count
+        return TakenIn(count, passed)
+
+    def _is_new(self, db: Connection, letter: Letter) -> bool:
+        there = select(MAILS.c.id).where(MAILS.c.msgid == letter.msgid)
+        return db.execute(there).first() is None
 
     def _arrives(self, db: Connection, name: str, letter: Letter) -> None:
         series = (
@@ -161,7 +198,7 @@ class Store:
             if letter.kind == 'answer'
             else self._joined(db, name, letter)
         )
-        db.execute(
+        made = db.execute(
             insert(MAILS).values(
                 msgid=letter.msgid,
                 series=series,
@@ -173,6 +210,11 @@ class Store:
             )
         )
         if letter.kind == 'answer':
+            if series is None and letter.parents:
+                assert made.inserted_primary_key is not None
+                mail = made.inserted_primary_key[0]
+                rows = [{'parent': parent, 'mail': mail} for parent in letter.parents]
+                db.execute(insert(WAITING), rows)
             self.outbox.arrived(db, letter.msgid, series, letter.orders, letter.standing)
         if series is None or letter.kind == 'answer':
             return
@@ -231,15 +273,41 @@ class Store:
                         series=series,
                     )
                 )
-        # Answers that came before what they answer.
-        waiting = select(MAILS.c.id, MAILS.c.msgid).where(
-            MAILS.c.series.is_(None), MAILS.c.kind == 'answer',
-            MAILS.c.parents.contains(json.dumps(letter.msgid), autoescape=True),
-        )  # fmt: skip
-        for row in db.execute(waiting).all():
-            db.execute(update(MAILS).where(MAILS.c.id == row.id).values(series=series))
-            orders.obey(db, row.msgid, series, self._now)
+        self._answers_of(db, letter.msgid, series)
         return series
+
+    def _answers_of(self, db: Connection, msgid: str, series: int) -> None:
+        """Join answers that came before what they answer, and obey the first of them."""
+        waiting = select(WAITING.c.mail).where(WAITING.c.parent == msgid)
+        if db.execute(waiting.limit(1)).first() is None:
+            return
+        db.execute(update(MAILS).where(MAILS.c.id.in_(waiting)).values(series=series))
+        self._obey(db, MAILS.c.id.in_(waiting))
+        db.execute(delete(WAITING).where(WAITING.c.mail.in_(waiting)))
+
+    def _obey(self, db: Connection, where: Any) -> int:
+        """Obey orders whose series is known by now, some of them; of how many mails."""
+        left = (
+            select(MAILS.c.msgid, MAILS.c.series)
+            .join(ORDERS, ORDERS.c.msgid == MAILS.c.msgid)
+            .where(ORDERS.c.series.is_(None), MAILS.c.series.is_not(None), where)
+            .distinct()
+            .limit(AT_ONCE)
+        )
+        rows = db.execute(left).all()
+        for row in rows:
+            orders.obey(db, row.msgid, row.series, self._now)
+        return len(rows)
+
+    def obey(self) -> int:
+        """
+        Obey what orders were left over when their series came, the next some of them.
+
+        A transaction takes a bounded time, whatever a stranger has sent. Returns of how
+        many mails they were.
+        """
+        with transaction(self._engine) as db:
+            return self._obey(db, true())
 
     def _oldest(self, db: Connection, series: Sequence[int]) -> list[int]:
         """Sort beginnings of one series: what is judged is not judged again with what joins it."""
@@ -418,21 +486,30 @@ class Store:
                 )
             ).all()
             for row in rows:
-                missing = self._missing(db, row.id, row.of)
-                if not missing:
-                    where = SERIES.c.id == row.id
-                    db.execute(update(SERIES).where(where).values(why=WAITED))
-                    self._judge_completeness(db, row.id)
-                    continue
-                shown = ', '.join(str(n) for n in missing[:10]) + (', …' if missing[10:] else '')
-                why = f'patch {shown} of {row.of} is missing'
-                count += 1
-                if row.before is not None and len(missing) < row.of and row.in_scope:
-                    # Part of a series sent again: b4 puts both together, or says why not.
-                    self._pend(db, row.id, f'{why}: a partial reroll?')
-                else:
-                    self._to(db, row.id, 'incomplete', why)
+                try:
+                    with db.begin_nested():
+                        count += self._settled(db, row)
+                except Exception as error:  # one series must not stop the others
+                    if is_down(error):
+                        raise
+                    self._to(db, row.id, 'incomplete', reason_of(error))
         return count
+
+    def _settled(self, db: Connection, row: Any) -> bool:
+        missing = self._missing(db, row.id, row.of)
+        if not missing:
+            where = SERIES.c.id == row.id
+            db.execute(update(SERIES).where(where).values(why=WAITED))
+            self._judge_completeness(db, row.id)
+            return False
+        shown = ', '.join(str(n) for n in missing[:10]) + (', …' if missing[10:] else '')
+        why = f'patch {shown} of {row.of} is missing'
+        if row.before is not None and len(missing) < row.of and row.in_scope:
+            # Part of a series sent again: b4 puts both together, or says why not.
+            self._pend(db, row.id, f'{why}: a partial reroll?')
+        else:
+            self._to(db, row.id, 'incomplete', why)
+        return True
 
     # --- work ---
 
@@ -479,7 +556,7 @@ class Store:
             before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
         mails = db.execute(
             select(MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
-            .where(MAILS.c.series.in_(wanted))
+            .where(MAILS.c.id.in_(_bounded(db, wanted)))
             .order_by(MAILS.c.date, MAILS.c.id)
         ).all()
         own = [one for one in mails if one.series == row.id and one.kind != 'answer']
@@ -498,18 +575,24 @@ class Store:
 
     # --- what a series needs below it ---
 
-    def needing(self) -> list[Taken]:
+    def needing(self) -> list[int]:
         """Return the series whose prerequisites have to be looked up."""
         looked = select(LOOKUPS.c.series)
         with transaction(self._engine) as db:
             rows = db.execute(
-                select(SERIES).where(
+                select(SERIES.c.id).where(
                     SERIES.c.needs.is_(True),
                     SERIES.c.state == 'pending',
                     SERIES.c.id.not_in(looked),
                 )
-            ).all()
-            return [self._taken(db, row, 0) for row in rows]
+            ).scalars()
+            return [int(one) for one in rows]
+
+    def shown(self, series: int) -> Taken | None:
+        """Return a series as `take()` would, and leave it as it is; None where it has gone."""
+        with transaction(self._engine) as db:
+            row = db.execute(select(SERIES).where(SERIES.c.id == series)).first()
+            return None if row is None else self._taken(db, row, 0)
 
     def looked_up(self, series: int, kept: Kept) -> None:
         """Keep what the archive said of a series' prerequisites."""
@@ -598,6 +681,11 @@ class Store:
                 self._to(db, series, last, why)
             else:
                 self._again(db, series, why)
+
+    def park(self, series: int, reason: str) -> None:
+        """Set aside a series that can't even be taken up; `unpark()` has it tried again."""
+        with transaction(self._engine) as db:
+            self._to(db, series, 'parked', reason)
 
     def postpone(self, series: int, reason: str, wait: float) -> None:
         """Judge it again after `wait` seconds: nobody's fault, and it counts for nothing."""
@@ -715,7 +803,34 @@ class Store:
             db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
             count += db.execute(delete(MAILS).where(lone)).rowcount
+            db.execute(delete(ORDERS).where(ORDERS.c.series.is_(None), ORDERS.c.at < oldest))
+            unread.prune(db, oldest)
         return count
+
+
+def _bounded(db: Connection, wanted: Sequence[int]) -> list[int]:
+    """
+    Return the mails to judge a series with: all its patches, and answers, the first first.
+
+    Anybody can answer, as often and at such length as he likes. Raises `LetterError`
+    where the patches alone are too much.
+    """
+    rows = db.execute(
+        select(MAILS.c.id, MAILS.c.kind, func.length(MAILS.c.raw).label('size'))
+        .where(MAILS.c.series.in_(wanted))
+        .order_by(MAILS.c.kind == 'answer', MAILS.c.date, MAILS.c.id)
+    ).all()
+    chosen = [row.id for row in rows if row.kind != 'answer']
+    if len(chosen) > MOST_PATCHES:
+        raise LetterError(f'it has more than {MOST_PATCHES} mails')
+    if sum(row.size for row in rows if row.kind != 'answer') > 2 * LARGEST:
+        raise LetterError(f'its mails have more than {2 * LARGEST >> 20} MB')
+    left = LARGEST
+    for row in [row for row in rows if row.kind == 'answer'][:MOST_ANSWERS]:
+        left -= row.size
+        if left >= 0:
+            chosen.append(row.id)
+    return chosen
 
 
 def _lookups(db: Connection, series: int) -> dict[str, tuple[bytes, ...]]:

@@ -217,6 +217,26 @@ OPT_OUTS = Table(
 )
 """Authors that nothing is mailed to any more. Never pruned."""
 
+UNREAD = Table(
+    'unread',
+    METADATA,
+    Column('list', String, primary_key=True),
+    Column('epoch', Integer, primary_key=True),
+    Column('commit', String, primary_key=True),
+    Column('msgid', String, nullable=False),
+    Column('reason', Text, nullable=False),
+    Column('at', BigInteger, nullable=False),
+)
+"""Mails that could not be read, and were passed over: the commit that brought each, and why."""
+
+WAITING = Table(
+    'waiting',
+    METADATA,
+    Column('parent', String, primary_key=True),
+    Column('mail', ID, ForeignKey('mails.id', ondelete='CASCADE'), primary_key=True),
+)
+"""The message-ids that an answer waits for, while none of them is of a series."""
+
 FACTS = Table(
     'facts',
     METADATA,
@@ -228,6 +248,7 @@ FACTS = Table(
 Index('replies_by_state', REPLIES.c.state, REPLIES.c.not_before)
 Index('replies_by_series', REPLIES.c.series)
 Index('orders_by_series', ORDERS.c.series)
+Index('waiting_by_mail', WAITING.c.mail)
 Index('mails_by_series', MAILS.c.series)
 Index('series_by_state', SERIES.c.state, SERIES.c.since)
 Index('series_by_author', SERIES.c.author, SERIES.c.revision)

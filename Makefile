@@ -22,7 +22,7 @@ help:
 	@echo 'make docs          docs/rules.md, docs/bot.1, the mails in docs/replies.md'
 	@echo 'make deb           a Debian package, in build/deb'
 	@echo 'make test-deb      that package, in a Debian of its own (downloads 150 MB)'
-	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one)'
+	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one; mails-in: fuzzed mails)'
 
 $(READY): pyproject.toml constraints.txt .ci/packages
 	@sh .ci/packages

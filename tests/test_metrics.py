@@ -53,7 +53,7 @@ JUDGED: dict[str, object] = {
 }  # fmt: skip
 SENT: dict[str, object] = {'mail': 1, 'outcome': 'accepted'}
 EVENTS: tuple[tuple[str, dict[str, object]], ...] = (
-    ('polled', {'list': 'l', 'mails': 40, 'new': 3, 'seconds': 0.1}),
+    ('polled', {'list': 'l', 'mails': 40, 'new': 3, 'unread': 2, 'seconds': 0.1}),
     ('poll-failed', {'list': 'l', 'reason': 'x'}),
     ('judged', JUDGED),
     ('try-failed', {'series': 1, 'tries': 1, 'reason': 'x'}),
@@ -77,6 +77,7 @@ def test_what_happened_is_counted(desk: Desk) -> None:
     expected = {
         'vma_bot_mails_seen_total{list=l}': 40,
         'vma_bot_mails_kept_total{list=l}': 3,
+        'vma_bot_mails_unread_total{list=l}': 2,
         'vma_bot_polls_total{list=l,outcome=ok}': 1,
         'vma_bot_polls_total{list=l,outcome=failed}': 1,
         'vma_bot_reviews_total{verdict=findings}': 1,

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from bot.assembly import letter
 from bot.errors import LoreError, StoreError
@@ -29,6 +31,7 @@ from bot.sender import Sender
 from bot.store import Store
 from bot.store.database import opened
 from bot.store.outbox import MOST_TRIES
+from bot.store.tables import REPLIES
 from tests.lettering import Post as Mail
 from tests.lettering import post, series, telling
 from tests.replying import finding, hit
@@ -324,6 +327,43 @@ def test_it_went_and_could_not_be_written_down(desk: Desk, monkeypatch: pytest.M
     assert sender.once() == 0
     assert states(desk.store) == ['sent']
     assert len(desk.office.sent) == 1
+
+
+def test_one_that_can_not_be_sent_stops_no_other(desk: Desk) -> None:
+    judged(desk.store, MAY_GO, reply(1), reply(2), reply(3))
+    with desk.store._engine.begin() as db:
+        for number, (name, value) in enumerate((('recipients', '[' * 5000), ('lists', '[1]')), 1):
+            db.execute(update(REPLIES).where(REPLIES.c.n == number).values({name: value}))
+    assert desk.once() == 1
+    assert states(desk.store) == ['failed', 'failed', 'sent']
+    assert [line for line in desk.said if 'can not be sent: its row can not be read' in line]
+    assert all(one.why for one in desk.store.outbox.rows(('failed',)))
+
+
+def test_what_raises_before_its_bytes_leave_is_failed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(desk.store, MAY_GO, reply(1), reply(2))
+    send = desk.office.send
+
+    def strange(sender: str, recipients: list[str], raw: bytes, claim: Callable[[], bool]) -> Any:
+        if not desk.office.sent and 'failed' not in states(desk.store):
+            raise UnicodeEncodeError('ascii', '\udcff', 0, 1, 'x')
+        return send(sender, recipients, raw, claim)
+
+    monkeypatch.setattr(desk.office, 'send', strange)
+    assert desk.once() == 1
+    assert states(desk.store) == ['failed', 'sent']
+
+
+def test_what_raises_after_its_bytes_left_is_asked_for(desk: Desk) -> None:
+    judged(desk.store, MAY_GO, reply(1), reply(2))
+    desk.office.answers = [ValueError('strange'), Accepted()]
+    assert desk.once() == 1
+    assert states(desk.store) == ['claimed', 'sent']
+    assert desk.once() == 0
+    assert states(desk.store) == ['unsure', 'sent']
+    assert len(desk.office.sent) == 2
 
 
 def test_the_list_brings_our_mail_back(desk: Desk) -> None:

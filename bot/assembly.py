@@ -133,7 +133,7 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         revision=read.version,
         n=read.counter,
         of=read.expected,
-        title=storable(read.title),
+        title=storable(read.title, headers.LONGEST_TEXT),
         date=_seconds(mail.date),
         parents=tuple(parents)[:MOST_PARENTS],
         resend=any('RESEND' in prefix.upper() for prefix in read.prefixes),

@@ -152,7 +152,7 @@ def _word(choose: Random) -> bytes:
     return b'=?' + choose.choice(CHARSETS) + b'?' + how + b'?' + choose.choice(texts) + b'?='
 
 
-def _nested(choose: Random, raw: bytes, _: Sequence[bytes]) -> bytes:
+def _nested(choose: Random, raw: bytes, __: Sequence[bytes]) -> bytes:
     """A mail in parts in parts."""
     depth = choose.choice((2, 20, 49, 60, 900))
     parts = b''.join(

@@ -19,10 +19,11 @@ import dkim
 import nacl.signing
 import pytest
 
-from bot.assembly import letter
+from bot.assembly import Letter
 from bot.attest import Attester
 from bot.daemon import Watcher, Worker
 from bot.mail import unfit
+from bot.mirror import Arrival
 from bot.model import AppliedSeries, Mail, Review, Scope, Series
 from bot.orders import Standing, standing
 from bot.outgoing import Accepted, Delivery, Policy, Smtp, TryLater
@@ -30,7 +31,7 @@ from bot.respond import Response, respond
 from bot.rule import Case, Edit, subject_of
 from bot.sender import Sender
 from bot.series import assemble, parse_mail
-from bot.store import Store, Taken
+from bot.store import Fault, Store, Taken
 from bot.store.database import opened
 from tests.lettering import telling
 from tests.replying import BASE, BEFORE, FILE, LETTERHEAD, LIST, edited, finding, hit
@@ -91,8 +92,10 @@ class Exchange:
         watcher = Watcher(
             self.store, (), SCOPE, 0, 0, 0, self.clock, telling(self.said), self._weigh
         )  # fmt: skip
-        read = [letter(one, SCOPE) for one in mails]
-        self.store.take_in('linux-mm', [watcher._weighed(one) for one in read if one], None)
+        read = [watcher._read(Arrival('c', 0, one)) for one in mails]
+        letters = [one for one in read if isinstance(one, Letter)]
+        faults = [one for one in read if isinstance(one, Fault)]
+        self.store.take_in('linux-mm', letters, None, faults)
 
     def rounds(self, count: int = 3) -> list[bytes]:
         """Work and send, so often; what went. The list brings it back, and answers to it."""

@@ -129,7 +129,7 @@ def test_half_of_it_is_none() -> None:
         Client().ask(url, largest=1000, seconds=20)
 
 
-BOMBS = {
+BOMBS: dict[str, Callable[[], bytes]] = {
     'gzip': lambda: gzip.compress(b'[' + b'0,' * (8 << 20) + b'0]', 1),
     'deep': lambda: b'[' * 900_000,
     'deep objects': lambda: b'{"a":' * 150_000,

@@ -168,7 +168,7 @@ def test_a_server_that_goes_within_a_savepoint_loses_nothing(database: str) -> N
                 admin.exec_driver_sql(f'SELECT pg_terminate_backend({pid})')
         arrives(db, name, one)
 
-    store._arrives = losing  # type: ignore[method-assign]
+    store._arrives = losing  # type: ignore[method-assign, assignment]
     cursor = Cursor(0, 'c', 'm', 5)
     other._engine.dispose()
     with pytest.raises(StoreError):

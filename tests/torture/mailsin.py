@@ -318,7 +318,7 @@ def _counted(
 
 def _archived(archive: PublicInbox) -> Iterator[tuple[str, bytes]]:
     repository = pygit2.Repository(str(archive.inbox / 'git' / '0.git'))
-    here = repository.references['refs/heads/master'].peel(pygit2.Commit)
+    here: pygit2.Commit | None = repository.references['refs/heads/master'].peel(pygit2.Commit)
     while here is not None:
         blob = repository[here.tree['m'].id]
         assert isinstance(blob, pygit2.Blob)

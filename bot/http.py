@@ -9,6 +9,7 @@ look-up of the server's name, which is the resolver's. Content is never decoded
 on its way: one header can ask for five times gzip.
 """
 
+import os
 import socket
 import threading
 import time
@@ -145,24 +146,37 @@ def _size(limit: int) -> str:
 
 
 class _Watch:
-    """The connections that are cut when the time is over."""
+    """What is connected to while the time runs; it is cut when the time is over."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connections: set[Any] = set()
+        self._twins: list[socket.socket] = []
         self.over = False
 
-    def add(self, connection: '_Watched') -> None:
+    def add(self, connected: socket.socket) -> None:
+        # By a number of its own: http.client lets go of a socket whose answer is still read.
+        twin = socket.socket(fileno=os.dup(connected.fileno()))
         with self._lock:
-            self._connections.add(connection)
+            self._twins.append(twin)
             if self.over:
-                connection.cut()
+                _cut(twin)
 
     def end(self) -> None:
         with self._lock:
             self.over = True
-            for one in self._connections:
-                one.cut()
+            for one in self._twins:
+                _cut(one)
+
+    def close(self) -> None:
+        with self._lock:
+            for one in self._twins:
+                one.close()
+            self._twins.clear()
+
+
+def _cut(connected: socket.socket) -> None:
+    with suppress(OSError):  # the server was quicker
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 _HERE = threading.local()
@@ -171,34 +185,20 @@ _HERE = threading.local()
 class _Watched(HTTPConnection):
     """A connection that another thread can cut, whatever it waits for: TLS's handshake, too."""
 
-    _twin: socket.socket | None = None
-
     def _new_conn(self) -> socket.socket:
         made = super()._new_conn()
-        self._twin = made.dup()
-        self._watch()
+        self._watch(made)
         return made
 
     def request(self, *words: Any, **named: Any) -> None:
-        self._watch()
+        if self.sock is not None:  # it was kept from another request
+            self._watch(self.sock)
         super().request(*words, **named)
 
-    def close(self) -> None:
-        super().close()
-        twin, self._twin = self._twin, None
-        if twin is not None:
-            twin.close()
-
-    def cut(self) -> None:
-        twin = self._twin
-        if twin is not None:
-            with suppress(OSError):  # the server was quicker
-                twin.shutdown(socket.SHUT_RDWR)
-
-    def _watch(self) -> None:
+    def _watch(self, connected: socket.socket) -> None:
         watch: _Watch | None = getattr(_HERE, 'watch', None)
         if watch is not None:
-            watch.add(self)
+            watch.add(connected)
 
 
 class _WatchedTls(_Watched, HTTPSConnection):
@@ -243,6 +243,7 @@ def _within(seconds: float, host: str, url: str) -> Iterator[None]:
     finally:
         timer.cancel()
         _HERE.watch = None
+        watch.close()
     if watch.over or time.monotonic() - began > seconds:
         raise late
 

@@ -25,7 +25,7 @@ from bot.errors import BotError, LetterError, LoreError, StoreError
 from bot.events import Tell
 from bot.lookup import Kept
 from bot.mirror import OVERLAP, Arrival, Mirror, Place
-from bot.model import CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
+from bot.model import AppliedSeries, CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
 from bot.orders import Standing
 from bot.output import json as json_output
 from bot.plain import one_line
@@ -327,7 +327,7 @@ def tallied(review: Review) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Fault:
+class Shortfall:
     """
     Why a review says less than it should. `final`: after the last try it is kept all the same.
 
@@ -339,16 +339,18 @@ class Fault:
     final: bool = False
 
 
-def our_fault(review: Review) -> Fault | None:
+def our_fault(review: Review) -> Shortfall | None:
     """
     Return why a review says less than it should, through no doing of the series.
 
     A build that hit a limit is not of these: it would again.
     """
     for failure in review.failures:
-        return Fault(f'{failure.what}: {failure.error}')
+        # A rule that a series makes crash must not keep back what the others found.
+        judged = isinstance(review.applied, AppliedSeries)
+        return Shortfall(f'{failure.what}: {failure.error}', judged)
     found = [
-        Fault(f'{build.harness} at patch {build.n}: {outcome.reason}', outcome.began)
+        Shortfall(f'{build.harness} at patch {build.n}: {outcome.reason}', outcome.began)
         for build in review.builds
         if isinstance(outcome := build.outcome, CouldNotRun)
         and outcome.limit in (None, 'interrupted')

@@ -210,7 +210,7 @@ class _Running:
         self.pid = _spawn(argv, environment, theirs)
         for fd in theirs[:1] + theirs[2:]:
             os.close(fd)
-        self.watch = Watch(self.pid, limits, caged=bool(refusals))
+        self.watch = Watch(self.pid, limits, caged=bool(calls))
         self.limit: str | None = None
         self.alive = self.started
         self.ended = False

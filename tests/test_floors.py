@@ -67,10 +67,12 @@ FLOORS = {
         'maintainers',
         'respond',
         'orders',
+        'signatures',
         'events',
         'cautions',
     ),
-    0.5: ('outgoing',),
+    0.75: ('outgoing',),
+    0.5: ('lifecycle',),
     0: ('model', 'errors', '__init__'),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

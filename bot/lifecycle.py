@@ -1,0 +1,128 @@
+"""
+What becomes of a series among others, as pure decisions: values in, an answer out.
+
+Whoever writes a mail may write any address into its From. So of two mails that
+claim the same (the same patch of a series, the same series again, a later
+revision of it) the better attested counts, and what is less well attested than
+another never takes anything from it: both are judged, neither silences the
+other. A machine's copy counts less than any person's mail, as it is not answered.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Attested = Literal['pass', 'loose', 'unsigned', 'unknown', 'off']
+"""
+What the signatures of a series' mails say, the weakest of them. `loose`: they do not say what the
+mails answer. `unknown`: the name servers have not answered yet. `off`: nobody asks.
+"""
+LEAST: dict[Attested, int] = {'pass': 2, 'loose': 1, 'unsigned': 0, 'unknown': 0, 'off': 0}
+MOST: dict[Attested, int] = {**LEAST, 'unknown': 2}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One mail that claims place `n` of a series; 0 is its cover letter."""
+
+    id: int
+    n: int
+    attested: Attested
+    machine: bool = False
+
+
+@dataclass(frozen=True)
+class Revision:
+    """
+    One revision of a series. `open`: what comes may still change whether it is judged.
+
+    `silent`: it was judged, something was found, and nobody is told.
+    """
+
+    id: int
+    revision: int
+    attested: Attested
+    machine: bool = False
+    open: bool = True
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class Related:
+    """
+    What one revision is to the others: the one that it replaces, and those whose judging it ends.
+
+    `by`: the one that ends its own.
+    """
+
+    before: int | None = None
+    ends: tuple[int, ...] = ()
+    by: int | None = None
+
+
+def as_good(one: Part | Revision, other: Part | Revision) -> bool:
+    """Whether `one` is surely attested as well as `other`, whatever is still to be found out."""
+    if one.machine != other.machine:
+        return other.machine
+    return LEAST[one.attested] >= MOST[other.attested]
+
+
+def better(one: Part, other: Part) -> bool:
+    """Whether `one` is known to be attested better than `other`."""
+    if one.machine != other.machine:
+        return other.machine
+    return LEAST[one.attested] > LEAST[other.attested]
+
+
+def chosen(parts: Sequence[Part]) -> dict[int, Part]:
+    """
+    Return the mail that counts for each place: the best attested, of several the first.
+
+    A cover letter that is attested less well than every patch is anybody's, and is left out.
+    """
+    found: dict[int, Part] = {}
+    for one in sorted(parts, key=lambda one: one.id):
+        there = found.get(one.n)
+        if there is None or better(one, there):
+            found[one.n] = one
+    patches = [one for n, one in found.items() if n]
+    cover = found.get(0)
+    if cover and patches and all(better(one, cover) for one in patches):
+        del found[0]
+    return found
+
+
+def weakest(attested: Iterable[Attested]) -> Attested:
+    """Return what a series is worth by what its mails are; nothing at all is unsigned."""
+    every = set(attested)
+    order: tuple[Attested, ...] = ('unsigned', 'off', 'unknown', 'loose', 'pass')
+    return next((one for one in order if one in every), 'unsigned')
+
+
+def relate(mine: Revision, others: Sequence[Revision]) -> Related:
+    """Return what one revision of a series is to the other ones."""
+    older = [one for one in others if one.revision < mine.revision and as_good(mine, one)]
+    newer = [one for one in others if one.revision > mine.revision and as_good(one, mine)]
+    before = max(older, key=lambda one: (one.revision, one.id), default=None)
+    last = max(newer, key=lambda one: (one.revision, one.id), default=None)
+    return Related(
+        before.id if before else None,
+        tuple(one.id for one in older if one.open),
+        last.id if last and mine.open else None,
+    )
+
+
+def twin(mine: Revision, same: Sequence[Revision]) -> int | None:
+    """
+    Return the series of which this one is only a copy, None where it is to be judged.
+
+    `same` are those of the same author and content. Of equals the first is the
+    one to judge. One whose findings nobody is told of (it went nowhere, or was
+    dated wrong) stands for nothing.
+    """
+    found = [
+        one.id
+        for one in same
+        if as_good(one, mine) and (one.id < mine.id or not as_good(mine, one)) and not one.silent
+    ]
+    return min(found, default=None)

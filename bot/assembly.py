@@ -18,12 +18,15 @@ from typing import Literal
 from liblore.series import PatchSubject
 
 from bot import headers
+from bot.envelope import envelope
 from bot.errors import LetterError
+from bot.lifecycle import Attested
 from bot.model import Mail, Scope
-from bot.orders import Standing, orders_of
+from bot.orders import orders_of
 from bot.outgoing import Order
 from bot.plain import storable
 from bot.series import ABSURD, parse_mail, patch_of, subject_of
+from bot.signatures import claims, fingerprint
 
 SUBJECT = re.compile(rb'^Subject:[ \t]*((?:[^\n]|\n[ \t])*)', re.M | re.I)
 # What may be a patch, or an answer to one; encoded words can't be told before they are read.
@@ -53,8 +56,9 @@ class Letter:
     `author` is an address in lower case; `date` seconds since 1970 as the mail
     says; `parents` what it answers, nearest first. `content` tells whether two
     patches are the same; '' where it has none. `orders` are what it tells the
-    bot, and `standing` what its signature is worth for that. `needs`: it names
-    prerequisites.
+    bot. `needs`: it names prerequisites. `digest` tells apart mails of one
+    Message-ID, `machine` that no person sent it, `attested` what is known of its
+    signature yet.
     """
 
     msgid: str
@@ -73,16 +77,19 @@ class Letter:
     content: str
     raw: bytes
     orders: tuple[Order, ...] = ()
-    standing: Standing = 'not-checked'
     needs: bool = False
     commit: str = ''
+    digest: str = ''
+    machine: bool = False
+    attested: Attested = 'off'
 
 
-def letter(raw: bytes, scope: Scope) -> Letter | None:
+def letter(raw: bytes, scope: Scope, *, attest: bool = False) -> Letter | None:
     """
     Read a mail; None where it is neither part of a series nor an answer to one.
 
-    Raises `LetterError` where it is one, and can't be meant.
+    `attest`: signatures are checked, though not here. Raises `LetterError`
+    where it is one, and can't be meant.
     """
     end = HEADER_END.search(raw)
     subject = SUBJECT.search(raw, 0, end.start() if end else len(raw))
@@ -104,14 +111,14 @@ def letter(raw: bytes, scope: Scope) -> Letter | None:
         raise LetterError('its revision is no number that a series has')
     if not _is_short(mail.msgid):
         raise LetterError(f'its message-id has more than {LONGEST_ID} bytes')
-    return _letter(mail, read, scope)
+    return _letter(mail, read, scope, attest=attest)
 
 
 def _is_short(msgid: str) -> bool:
     return len(msgid.encode('utf-8', 'replace')) <= LONGEST_ID
 
 
-def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
+def _letter(mail: Mail, read: PatchSubject, scope: Scope, *, attest: bool) -> Letter | None:
     assert mail.msgid is not None
     diff = b'' if read.is_reply else patch_of(read, mail).diff
     kind: Literal['cover', 'patch', 'answer'] = 'answer'
@@ -119,6 +126,10 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         kind = 'cover' if read.counter == 0 else 'patch'
     if kind == 'patch' and not diff:
         return None
+    machine = envelope(mail).machine
+    attested: Attested = 'off'
+    if attest and kind != 'answer':
+        attested = 'unknown' if claims(mail).signatures else 'unsigned'
     change = CHANGE_ID.search(mail.body) if kind != 'answer' else None
     parents = dict.fromkeys(
         one
@@ -143,6 +154,9 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope) -> Letter | None:
         raw=mail.raw,
         orders=orders_of(mail) if kind == 'answer' else (),
         needs=kind != 'answer' and bool(mail.prerequisites),
+        digest=fingerprint(mail, machine),
+        machine=machine is not None,
+        attested=attested,
     )
 
 

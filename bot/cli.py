@@ -23,7 +23,8 @@ from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
 WHERE = {
     'check': 'judging', 'gate': 'judging', 'rules': 'rules',
     'watch': 'serving', 'work': 'serving', 'run': 'serving', 'send': 'serving',
-    'status': 'serving', 'outbox': 'outbox', 'doctor': 'machine', 'tree': 'machine',
+    'status': 'serving', 'outbox': 'outbox', 'orders': 'orders',
+    'doctor': 'machine', 'tree': 'machine',
     'pause': 'maintenance', 'resume': 'maintenance', 'prune': 'maintenance',
     'backup': 'maintenance', 'restore': 'maintenance',
 }  # fmt: skip

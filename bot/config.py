@@ -83,6 +83,7 @@ class Config:
     b4: ChildLimits
     attest: bool
     keyrings: tuple[Path, ...]
+    name_servers: tuple[str, ...]
     trees: tuple[Tree, ...]
     harnesses: tuple[Harness, ...]
     limits: Limits
@@ -200,9 +201,18 @@ class _B4(_Table):
     memory: Size = ChildLimits.memory
 
 
+_NameServer = Annotated[
+    str,
+    Field(
+        pattern=r'^(\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?|[0-9a-fA-F:]+|\[[0-9a-fA-F:]+\](:\d{1,5})?)$'
+    ),
+]
+
+
 class _Attestation(_Table):
     check: bool = True
     keyrings: list[str] = []
+    name_servers: list[_NameServer] = []
 
 
 class _Tree(_Table):
@@ -374,6 +384,7 @@ def _made(file: _File, path: Path | None) -> Config:
         ChildLimits(file.b4.time, file.b4.memory),
         file.attestation.check,
         tuple(Path(one).expanduser() for one in file.attestation.keyrings),
+        tuple(file.attestation.name_servers),
         tuple(
             Tree(one.name, str(Path(one.path).expanduser()), tuple(one.refs), one.fetch)
             for one in file.tree

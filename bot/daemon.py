@@ -26,16 +26,20 @@ from bot.events import Tell
 from bot.lookup import Kept
 from bot.mirror import OVERLAP, Arrival, Mirror, Place
 from bot.model import AppliedSeries, CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
-from bot.orders import Standing
 from bot.output import json as json_output
 from bot.plain import one_line
 from bot.pool import DiedError, Pool
 from bot.respond import Response
 from bot.series import parse_mail
+from bot.signatures import Worth
 from bot.store import Cursor, Fault, Store, Taken, TakenIn, reason_of
 
 BATCH = 500
 """Mails in one transaction."""
+ORDERS_SECONDS = 30.0
+"""Of one poll, for the signatures of orders."""
+SERIES_SECONDS = 60.0
+"""Of one poll, for the signatures of series."""
 MOST_TRIES = 3
 MOST_KILLS = 25
 """Times that a worker may die over a series. Few are a series' own doing; reboots are not."""
@@ -67,8 +71,8 @@ class Watcher:
     keep: float
     clock: Callable[[], float]
     tell: Tell
-    weigh: Callable[[Mail], Standing] = lambda _: 'not-checked'
-    """What the signature of a mail with orders for us is worth."""
+    weigh: Callable[[Mail], Worth] | None = None
+    """What a mail's own domain says of it; None where signatures are not checked."""
     look_up: Callable[[Taken], Kept | None] = lambda _: {}
     """What the archive says of a series' prerequisites; None where it does not answer."""
     _gone: set[tuple[str, int]] = field(default_factory=set)  # what was said, to say it once
@@ -88,9 +92,8 @@ class Watcher:
             except LoreError as error:
                 self.tell('poll-failed', list=mirror.name, reason=str(error))
                 failed = error
+        self.attest()
         self.store.settle(self.settle)
-        while self.store.obey():
-            pass
         for series in self.store.needing():
             failed = self._look_up(series) or failed
         self.store.prune(self.keep)
@@ -173,7 +176,7 @@ class Watcher:
             mails += len(batch)
             end = batch[-1]
             last = Cursor(epoch, end.commit, end.msgid, end.date)
-            # Read before the transaction, which is to be short: name servers may be asked.
+            # Read before the transaction, which is to be short.
             read = [self._read(one) for one in batch]
             letters = [one for one in read if isinstance(one, Letter)]
             faults = [one for one in read if isinstance(one, Fault)]
@@ -187,19 +190,46 @@ class Watcher:
         return mails, TakenIn(count, unread)
 
     def _read(self, one: Arrival) -> Letter | Fault | None:
-        """Read and weigh a mail; None where it is nothing to the bot. Raises nothing."""
+        """Read a mail; None where it is nothing to the bot. Raises nothing."""
         try:
             if one.reason is not None:
                 return Fault(one.commit, '', one.reason)
             if one.raw is None:
                 return None
-            found = letter(one.raw, self.scope)
-            return None if found is None else self._weighed(replace(found, commit=one.commit))
+            found = letter(one.raw, self.scope, attest=self.weigh is not None)
+            return None if found is None else replace(found, commit=one.commit)
         except Exception as error:  # noqa: BLE001  # one mail must not stop the others
             return Fault(one.commit, one.msgid, reason_of(error))
 
-    def _weighed(self, one: Letter) -> Letter:
-        return replace(one, standing=self.weigh(parse_mail(one.raw))) if one.orders else one
+    def attest(self) -> None:
+        """
+        Check the signatures of orders and of series, each for so long a poll.
+
+        What is left, or has no answer, is checked at later polls; nothing
+        counts meanwhile.
+        """
+        end = time.monotonic() + ORDERS_SECONDS
+        for one in self.store.unweighed():
+            if time.monotonic() > end:
+                break
+            self.store.weigh(one.mail, self._worth(one.raw))
+        end = time.monotonic() + SERIES_SECONDS
+        while time.monotonic() < end and (waiting := self.store.unattested()):
+            found: dict[int, Worth] = {}
+            for one in waiting:
+                if time.monotonic() > end:
+                    break
+                found[one.mail] = self._worth(one.raw)
+            self.store.attest(found)
+
+    def _worth(self, raw: bytes) -> Worth:
+        """Return what a mail's signature is worth. Raises nothing."""
+        if self.weigh is None:
+            return Worth('not-checked')
+        try:
+            return self.weigh(parse_mail(raw))
+        except Exception as error:  # noqa: BLE001  # one mail must not stop the others
+            return Worth('unsigned', f'its signature can not be read: {reason_of(error)}')
 
     def _warn(self, mirror: Mirror) -> None:
         while mirror.warnings:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bot.lifecycle import Attested
 from bot.model import Severity
 
 Mode = Literal['off', 'hold', 'send']
@@ -208,6 +209,8 @@ class History:
     on earlier revisions spoke of. `acked` are rules that its author, or a
     maintainer, answered with `vma-bot: ack`; `stopped` that they said stop.
     `below_ours`: it answers a mail of ours that is about something else.
+    `attested` is what its signatures say, `signs` that its author's own domain
+    is known to sign his mails.
     """
 
     now: float
@@ -219,6 +222,8 @@ class History:
     opted_out: frozenset[str] = frozenset()
     superseded: bool = False
     below_ours: bool = False
+    attested: Attested = 'off'
+    signs: bool = False
 
 
 @dataclass(frozen=True)

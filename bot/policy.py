@@ -153,6 +153,7 @@ def decide(
         (
             *_about_findings(found, here.severity, history),
             *_about_sender(envelope, policy, history),
+            *_about_signature(history),
             *_about_time(policy, history),
             *_about_mode(here, history),
         )
@@ -212,6 +213,14 @@ def _about_sender(envelope: Envelope, policy: Policy, history: History) -> Itera
         yield Hold('it answers a mail of ours: two programs may be at it')
     if len(envelope.to) + len(envelope.cc) > MANY:
         yield Hold(f'it went to more than {MANY} addresses')
+
+
+def _about_signature(history: History) -> Iterator[Decision]:
+    """A stranger can write in an author's name, but not sign: then a human is asked first."""
+    if history.signs and history.attested == 'unsigned':
+        yield Hold('its author signs his mails, and this series is not signed')
+    elif history.signs and history.attested == 'unknown':
+        yield Hold('its author signs his mails, and this signature could not be checked')
 
 
 def _about_address(author: str, policy: Policy, history: History) -> Iterator[Decision]:

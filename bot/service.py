@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +34,6 @@ from bot.mail import Mailer
 from bot.metrics import measured
 from bot.mirror import Mirror
 from bot.model import Incomplete, Mail, Review
-from bot.orders import Standing, standing
 from bot.plain import one_line
 from bot.pool import Pool
 from bot.progress import Progress
@@ -43,8 +42,10 @@ from bot.sendemail import from_git
 from bot.sender import Sender
 from bot.series import parse_mail
 from bot.session import ATTEST_SECONDS, Choice, Session
+from bot.signatures import Worth
 from bot.store import Store, Taken
 from bot.store.database import opened
+from bot.store.orders import Said
 
 LOOK = 5.0
 """Seconds between looks for work, where nobody calls."""
@@ -93,15 +94,12 @@ def _asker(config: Config) -> Callable[[Taken], Kept | None]:
     return ask
 
 
-def _weigher(config: Config) -> Callable[[Mail], Standing]:
-    """Return what says whether a mail with orders for the bot is its author's."""
-
-    def weigh(mail: Mail) -> Standing:
-        if not config.attest:
-            return 'not-checked'
-        return standing(mail, Attester(ATTEST_SECONDS, config.keyrings).check(mail))
-
-    return weigh
+def _weigher(config: Config) -> Callable[[Mail], Worth] | None:
+    """Return what says whether a mail is from whom it says; None where nobody asks."""
+    if not config.attest:
+        return None
+    # One for all polls: it remembers what the name servers said.
+    return Attester(ATTEST_SECONDS, config.keyrings, servers=config.name_servers).own
 
 
 class _Steps(Progress):
@@ -339,18 +337,21 @@ def _work_by_queue(config: Config, crew: Crew, *, once: bool) -> None:
 
 
 def status(config: Config, *, as_json: bool) -> str:
-    """Return what `bot status` prints."""
+    """Return what `bot status` prints: the series, then the orders that were not obeyed."""
     with store_of(config) as store:
         rows = list(store.rows())
         unread = store.unread.count()
+        said = store.said()
     if as_json:
-        return _lines(rows)
+        return _lines([*rows, *said])
     table = _table('series', 'state', 'since', 'patches', 'title', 'why')
     for row in rows:
         title = one_line(row.title, 60) + (f' v{row.revision}' if row.revision > 1 else '')
         since = _when(row.since)
         table.add_row(str(row.series), row.state, since, row.patches, title, one_line(row.why, 200))
     text = _printed(table) if rows else 'nothing yet\n'
+    if said:
+        text += f'\n{orders_of(said)}'
     if unread:
         mails = '1 mail' if unread == 1 else f'{unread} mails'
         text += f'{mails} could not be read (bot status --unread shows them)\n'
@@ -377,6 +378,18 @@ def _lines(rows: Iterable[object]) -> str:
 
 def _when(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime('%Y-%m-%d %H:%M')
+
+
+def orders_of(said: Sequence[Said]) -> str:
+    """Return the orders that were not obeyed, as `bot status` and `bot orders` print them."""
+    table = _table('order', 'state', 'since', 'series', 'from', 'what', 'why')
+    for one in said:
+        about = '' if one.series is None else str(one.series)
+        table.add_row(
+            str(one.order), one.state, _when(one.at), about, one_line(one.by, 60),
+            one_line(f'{one.kind} {one.rule}', 60), one_line(one.why, 200),
+        )  # fmt: skip
+    return _printed(table) if said else 'no orders\n'
 
 
 def _table(*columns: str) -> Table:

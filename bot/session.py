@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # `bot check` waits for no database
     from bot.store import Taken
 
 ATTEST_SECONDS = 20.0
-"""For all the name look-ups of one series."""
+"""For the name look-ups of one mail's signatures, its author's own domain apart."""
 COVERAGE = 'review-coverage'
 KERNEL_HAS = ('MAINTAINERS', 'Kbuild', 'mm', 'include')
 
@@ -91,7 +91,11 @@ class Session:
         self.progress = progress or Progress(quiet=quiet)
         self.archive = Archive(config.lore, config.cache)
         self.b4 = B4(config.b4)
-        attester = Attester(ATTEST_SECONDS, config.keyrings) if config.attest else None
+        attester = (
+            Attester(ATTEST_SECONDS, config.keyrings, servers=config.name_servers)
+            if config.attest
+            else None
+        )
         self.finder = Finder(self.archive, self.b4, attester, choice.revision)
         try:
             self.cage: Cage | SandboxError = Cage(config.limits, open_=not choice.sandbox)

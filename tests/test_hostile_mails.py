@@ -5,7 +5,6 @@ All of it is ours and real but the judgement (one remark a patch), the server
 that mails are handed to, and the archive that brings them back.
 """
 
-import base64
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ from email.policy import default
 from email.utils import formatdate
 from pathlib import Path
 
-import dkim
-import nacl.signing
 import pytest
 
 from bot.assembly import Letter
@@ -24,8 +21,7 @@ from bot.attest import Attester
 from bot.daemon import Watcher, Worker
 from bot.mail import unfit
 from bot.mirror import Arrival
-from bot.model import AppliedSeries, Mail, Review, Scope, Series
-from bot.orders import Standing, standing
+from bot.model import AppliedSeries, Review, Scope, Series
 from bot.outgoing import Accepted, Delivery, Policy, Smtp, TryLater
 from bot.respond import Response, respond
 from bot.rule import Case, Edit, subject_of
@@ -33,6 +29,7 @@ from bot.sender import Sender
 from bot.series import assemble, parse_mail
 from bot.store import Fault, Store, Taken
 from bot.store.database import opened
+from tests.attesting import published, signed
 from tests.lettering import telling
 from tests.replying import BASE, BEFORE, FILE, LETTERHEAD, LIST, edited, finding, hit
 
@@ -41,10 +38,6 @@ US = 'vma-bot@bot.example'
 POLICY = Policy(mode='send', address=US, lists=(LIST,))
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 MAINTAINERS = f'MM\nM:\tMo <mo@example.net>\nL:\t{LIST}\nF:\tmm/\n'
-KEYS = {
-    name: nacl.signing.SigningKey(bytes([n] * 32))
-    for n, name in enumerate(('example.org', 'example.net', 'evil.example'), 1)
-}
 PATCH = (
     'Because.\n\nSigned-off-by: A Developer <dev@example.org>\n---\n'
     'diff --git a/mm/vma.c b/mm/vma.c\n--- a/mm/vma.c\n+++ b/mm/vma.c\n'
@@ -90,12 +83,14 @@ class Exchange:
     def post(self, *mails: bytes) -> None:
         """The list has new mails."""
         watcher = Watcher(
-            self.store, (), SCOPE, 0, 0, 0, self.clock, telling(self.said), self._weigh
+            self.store, (), SCOPE, 0, 0, 0, self.clock, telling(self.said),
+            Attester(5, look=published).own,
         )  # fmt: skip
         read = [watcher._read(Arrival('c', 0, one)) for one in mails]
         letters = [one for one in read if isinstance(one, Letter)]
         faults = [one for one in read if isinstance(one, Fault)]
         self.store.take_in('linux-mm', letters, None, faults)
+        watcher.attest()
 
     def rounds(self, count: int = 3) -> list[bytes]:
         """Work and send, so often; what went. The list brings it back, and answers to it."""
@@ -157,26 +152,6 @@ class Exchange:
         assert len(raw) < 1 << 17
         self.went.append((tuple(recipients), raw))
         return Accepted()
-
-    def _weigh(self, mail: Mail) -> Standing:
-        return standing(mail, Attester(5, look=published).check(mail))
-
-
-def published(name: str, _: float) -> bytes | None:
-    """The keys that name servers have."""
-    key = KEYS.get(name.removeprefix('sel._domainkey.').rstrip('.'))
-    if key is None:
-        return None
-    return b'v=DKIM1; k=ed25519; p=' + base64.b64encode(bytes(key.verify_key))
-
-
-def signed(mail: bytes, domain: str) -> bytes:
-    """A mail as its domain's server sends it."""
-    header: bytes = dkim.sign(
-        mail, b'sel', domain.encode(), base64.b64encode(bytes(KEYS[domain])),
-        signature_algorithm=b'ed25519-sha256', include_headers=[b'from', b'subject'],
-    )  # fmt: skip
-    return header.replace(b'\r\n', b'\n') + mail
 
 
 @contextmanager
@@ -414,10 +389,14 @@ def test_whose_orders_count(here: Exchange, name: str) -> None:
     assert here.store.outbox.history(1).stopped is counts
 
 
-def test_an_author_whose_mails_no_one_signs_is_believed(here: Exchange) -> None:
-    """His patch was as easy to forge; and who signs for the whole list, signs for nobody."""
+def test_an_author_whose_mails_no_one_signs_is_held_for_the_operator(here: Exchange) -> None:
+    """A stranger writes such a mail as well; and who signs for the whole list, signs for nobody."""
     here.post(signed(raw(author='b@elsewhere.example'), 'example.org'))
     order = raw('o@x', RE, STOP, 'a@x', author='b@elsewhere.example')
     here.post(signed(order, 'example.org'))
     here.rounds(1)
+    assert not here.store.outbox.history(1).stopped
+    (said,) = here.store.said()
+    assert (said.state, said.by) == ('held', 'b@elsewhere.example')
+    assert here.store.honour(said.order)
     assert here.store.outbox.history(1).stopped

@@ -1,12 +1,10 @@
 """What people tell the bot on the list, and who they are."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import pytest
 
-from bot.model import NO_KEY, Attestation
-from bot.orders import Standing, orders_of, standing
+from bot.orders import orders_of, orders_under
 from bot.outgoing import Order
 from tests.replying import mail
 
@@ -21,7 +19,7 @@ def said(body: str, **more: str) -> tuple[Order, ...]:
     ('body', 'orders'),
     [
         ('vma-bot: ack vma-test-drift\n', [Order('ack', BY, 'vma-test-drift')]),
-        ('  VMA-Bot:ACK Const-Cast, on purpose\n', [Order('ack', BY, 'const-cast')]),
+        ('VMA-Bot:ACK Const-Cast, on purpose\n', [Order('ack', BY, 'const-cast')]),
         ('vma-bot: stop\n', [Order('stop', BY)]),
         ('vma-bot: Stop.\n', [Order('stop', BY)]),
         ('vma-bot: opt-out\r\n', [Order('opt-out', BY)]),
@@ -30,6 +28,7 @@ def said(body: str, **more: str) -> tuple[Order, ...]:
             [Order('stop', BY), Order('ack', BY, 'x')],
         ),
         ('> vma-bot: stop\n', []),
+        (' vma-bot: stop\n', []),
         ('On Monday vma-bot: stop\n', []),
         ('vma-bot: stop it, please\n', []),
         ('vma-bot: ack\n', []),
@@ -53,53 +52,54 @@ def test_our_own_signature_is_no_order() -> None:
     assert said(LETTERHEAD.templates['signature']) == ()
 
 
-SIGNATURE = 'DKIM-Signature: v=1; d=example.org; b=x'
-
-
-def dkim(
-    domain: str, result: Literal['pass', 'fail', 'not-checked'], reason: str = ''
-) -> Attestation:
-    return Attestation('dkim', domain, result, reason)
+MULTIPART = 'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"'
+STOP = 'vma-bot: stop\n'
 
 
 @pytest.mark.parametrize(
-    ('found', 'worth'),
+    ('body', 'more', 'counts'),
     [
-        ([dkim('example.org', 'pass')], 'pass'),
-        ([dkim('list.example', 'pass')], 'unsigned'),
-        ([dkim('example.org', 'fail'), dkim('list.example', 'pass')], 'fail'),
-        ([dkim('example.org', 'fail'), dkim('example.org', 'pass')], 'pass'),
-        ([dkim('example.org', 'not-checked')], 'not-checked'),
-        ([dkim('org', 'pass')], 'unsigned'),
-        ([dkim('', 'not-checked')], 'unsigned'),
-        ([dkim('example.org', 'not-checked', NO_KEY)], 'unsigned'),
-        ([], 'unsigned'),
+        (f'--b\n\n{STOP}--b--\n', MULTIPART, True),
+        (f'--b\n\nSee below.\n--b\n\n{STOP}--b--\n', MULTIPART, False),
+        (
+            f'--b\nContent-Disposition: attachment\n\n{STOP}--b--\n', MULTIPART, False,
+        ),
+        (
+            f'--b\nContent-Type: message/rfc822\n\nSubject: x\n\n{STOP}--b--\n', MULTIPART, False,
+        ),
+        (f'--b\nContent-Type: text/html\n\n{STOP}--b--\n', MULTIPART, False),
+        ('dm1hLWJvdDogc3RvcAo=\n', 'Content-Transfer-Encoding: base64', True),
     ],
-)
-def test_what_a_signature_is_worth(found: Sequence[Attestation], worth: Standing) -> None:
-    assert standing(mail('a@x', 'Re: x', more=SIGNATURE), found) == worth
+    ids=['first', 'second', 'attached', 'forwarded', 'html', 'base64'],
+)  # fmt: skip
+def test_only_what_its_writer_wrote(body: str, more: str, counts: bool) -> None:
+    """What is attached, or forwarded, somebody else may have written."""
+    assert (said(body, more=more) != ()) is counts
 
 
-def test_a_domain_above_signs_too() -> None:
-    sent = mail('a@x', 'Re: x', more=SIGNATURE, author='a@mail.example.org')
-    assert standing(sent, [dkim('example.org', 'pass')]) == 'pass'
-    sent = mail('a@x', 'Re: x', more=SIGNATURE, author='a@evil-example.org')
-    assert standing(sent, [dkim('example.org', 'pass')]) == 'unsigned'
+PLAIN = frozenset({'from', 'subject', 'date', 'in-reply-to'})
+WHOLE = PLAIN | {'content-type', 'content-transfer-encoding'}
 
 
 @pytest.mark.parametrize(
-    'more',
+    ('body', 'more', 'covers', 'counts'),
     [
-        f'X-Original-From: {BY}\n{SIGNATURE}',  # anybody at the same host may write that
-        f'From: Other <other@example.org>\n{SIGNATURE}',
+        (STOP, '', PLAIN, True),
+        (f'Thanks.\n\n{STOP}-- \nAnn\n', '', PLAIN, True),
+        # The signed text has an attachment, and somebody had it read as plain text.
+        (f'--b\nContent-Type: message/rfc822\n\n{STOP}', '', PLAIN, False),
+        # The signed text has two parts, and somebody named another boundary.
+        (f'--x\n\nThanks.\n--b\n\n{STOP}--b--\n', MULTIPART, PLAIN, False),
+        # The signed text was base64, or went on from the line before.
+        ('dm1hLWJvdDogc3RvcAo=\n', 'Content-Transfer-Encoding: base64', PLAIN, False),
+        ('dm1hLWJvdDogc3RvcAo=\n', 'Content-Transfer-Encoding: base64', WHOLE, True),
+        (f'Somebody wrote =\n{STOP}', '', PLAIN, False),
+        ('vma-bot: ack x=\n-y\n', '', PLAIN, False),
+        ('x=0Avma-bot: stop\n', 'Content-Transfer-Encoding: quoted-printable', PLAIN, False),
     ],
-)
-def test_it_is_the_from_line_that_is_signed(more: str) -> None:
-    author = 'Other <other@example.org>' if more.startswith('X-') else BY
-    sent = mail('a@x', 'Re: x', more=more, author=author)
-    assert sent.author.email == BY
-    assert standing(sent, [dkim('example.org', 'pass')]) == 'unsigned'
-
-
-def test_a_signature_in_the_body_is_none() -> None:
-    assert standing(mail('a@x', 'Re: x', f'{SIGNATURE}\n'), []) == 'unsigned'
+)  # fmt: skip
+def test_what_a_signature_covers_of_a_body(
+    body: str, more: str, covers: frozenset[str], counts: bool
+) -> None:
+    """Most servers do not sign how a body is to be read: then it counts however it is read."""
+    assert (orders_under(mail('a@x', 'Re: [PATCH] x', body, more=more), covers) != ()) is counts

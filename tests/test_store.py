@@ -16,6 +16,7 @@ from bot.outgoing import Hold, Reply
 from bot.respond import Response
 from bot.store import Cursor, Row, Store
 from bot.store.database import opened, upgrade, version
+from tests.attesting import weigh
 from tests.lettering import DIFF, QUIET, Post, answer, post, series
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
@@ -129,6 +130,7 @@ def test_what_is_answered_stays_so_when_another_beginning_joins_it(store: Store)
     mine = Reply(1, 'us@x', posts[1].msgid, 'Re: x', ('dev@example.org',), (), b'From: x\n\nx\n')
     assert store.finish(number, 1.0, 'findings', '{}', (), Response(Hold('x'), (mine,)))
     take_in(store, [post('stop@x', 'Re: [PATCH 1/2] x', 'vma-bot: stop\n', posts[1].msgid)])
+    weigh(store)
     both = post('b@x', '[PATCH 2/2] mm: a part 2', f'x\n---\n{DIFF}', posts[0].msgid, stray.msgid)
     take_in(store, [both])
     assert shown(store) == [('mm: a', 'reviewed')]
@@ -325,7 +327,7 @@ def test_what_is_old_and_done_is_pruned(store: Store, clock: Clock) -> None:
     assert shown(store) == [('mm: b', 'pending')]
 
 
-@pytest.mark.parametrize('first', ['0001', '0002'])
+@pytest.mark.parametrize('first', ['0001', '0002', '0003'])
 def test_an_older_database_comes_up_to_date(url: str, clock: Clock, first: str) -> None:
     """All of it is kept; what was judged or posted by then is never mailed about."""
     engine = opened(url, migrate=False)
@@ -340,15 +342,34 @@ def test_an_older_database_comes_up_to_date(url: str, clock: Clock, first: str) 
         for number, state in ((7, 'reviewed'), (8, 'pending'))
     ]
     statements.append("INSERT INTO work VALUES (8, 0, 0, '', 0)")
-    statements.append("INSERT INTO reviews VALUES (7, 1, 1.0, 'findings', :report)")
-    statements += [f'INSERT INTO findings VALUES {finding}'] if first == '0002' else []
+    statements.append(
+        'INSERT INTO reviews (series, at, seconds, verdict, report)'
+        " VALUES (7, 1, 1.0, 'findings', :report)"
+    )
+    statements += [f'INSERT INTO findings VALUES {finding}'] if first != '0001' else []
+    statements.append(
+        'INSERT INTO mails (id, msgid, series, kind, date, arrived, parents, raw)'
+        " VALUES (5, 'p@x', 8, 'patch', 1, 1, '[]', :raw),"
+        " (6, 'o@x', 8, 'answer', 1, 1, '[]', :raw)"
+    )
+    statements.append("INSERT INTO patches VALUES (8, 1, 'p@x', 't', 'c')")
+    if first == '0003':
+        statements += [
+            'INSERT INTO orders (msgid, kind, rule, series, "by", standing, at, honoured, why)'
+            f" VALUES ('o@x', '{kind}', '', 8, 'a', '{standing}', 1, {honoured}, '{why}')"
+            for kind, standing, honoured, why in (
+                ('stop', 'not-checked', 'true', ''),
+                ('opt-out', 'fail', 'false', 'its DKIM signature does not fit'),
+            )
+        ]
     with engine.begin() as db:
         for one in statements:
-            given = {'report': json.dumps(report)} if ':report' in one else {}
+            given: dict[str, object] = {'raw': series('t', 1)[0].raw} if ':raw' in one else {}
+            given |= {'report': json.dumps(report)} if ':report' in one else {}
             db.execute(text(one), given)
     engine.dispose()
     engine = opened(url)
-    assert version(engine) == ('0004', '0004')
+    assert version(engine) == ('0005', '0005')
     store = Store(engine, clock)
     assert [(row.series, row.state) for row in store.rows()] == [(8, 'pending'), (7, 'reviewed')]
     assert json.loads(store.report(7) or '') == report
@@ -361,7 +382,16 @@ def test_an_older_database_comes_up_to_date(url: str, clock: Clock, first: str) 
     assert store.outbox.rows() == []
     assert store.due() == [8]
     history = store.outbox.history(8)
+    assert history.stopped is (first == '0003')
+    assert [(one.state, one.kind) for one in store.said()] == (
+        [('held', 'opt-out')] if first == '0003' else []
+    )
+    taken = store.take(8, most_kills=25)
+    assert taken is not None
+    assert len(taken.mails) == 2
+    assert take_in(store, series('new', 1)) == 1  # numbers go on after those that were there
     assert 0 < history.posted < history.started
+    assert history.attested == 'off'
     store.close()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
 
-from bot.orders import Standing
 from bot.outgoing import (
     DAY,
     Accepted,
@@ -34,6 +33,7 @@ from bot.outgoing import (
 )
 from bot.plain import one_line
 from bot.respond import Response
+from bot.series import parse_mail
 from bot.store import orders
 from bot.store.database import transaction
 from bot.store.tables import ASKED, ORDERS, REPLIES, REVIEWS
@@ -120,15 +120,19 @@ class Outbox:
     def arrived(
         self,
         db: Connection,
+        mail: int,
         msgid: str,
         series: int | None,
         said: Sequence[Order],
-        standing: Standing,
+        raw: bytes,
     ) -> None:
         """Take note of a mail that the list has: it may be ours, or have orders for us."""
-        self._seen(db, msgid)
+        ours = db.execute(select(REPLIES.c.raw).where(REPLIES.c.msgid == msgid)).scalar()
+        # Anybody may write our Message-ID: only what says what we say is our mail.
+        if ours is not None and _words(bytes(ours)) in _words(raw):
+            self._seen(db, msgid)
         if said:
-            orders.keep(db, msgid, series, said, standing, self._now)
+            orders.keep(db, mail, msgid, series, said, self._now)
 
     def _seen(self, db: Connection, msgid: str) -> bool:
         """The archive has a mail of ours: whatever we thought of it, it was sent."""
@@ -343,13 +347,26 @@ class Outbox:
             )  # fmt: skip
 
 
+def _words(raw: bytes) -> bytes:
+    return b' '.join(parse_mail(raw).body.split())
+
+
 def _counted(count: int, what: str) -> str:
     return f'{count} {what}{"s" * (count != 1)}'
 
 
 def forget(db: Connection, series: Any) -> None:
     """Delete the mails of series that are pruned. `series` selects their ids."""
-    gone = select(REPLIES.c.id).where(REPLIES.c.series.in_(series))
-    db.execute(delete(ASKED).where(ASKED.c.reply.in_(gone)))
-    db.execute(delete(REPLIES).where(REPLIES.c.series.in_(series)))
+    _forget(db, REPLIES.c.series.in_(series))
     db.execute(delete(ORDERS).where(ORDERS.c.series.in_(series)))
+
+
+def forget_replies(db: Connection, series: int) -> None:
+    """Delete the mails about a series that is judged again."""
+    _forget(db, REPLIES.c.series == series)
+
+
+def _forget(db: Connection, which: Any) -> None:
+    gone = select(REPLIES.c.id).where(which)
+    db.execute(delete(ASKED).where(ASKED.c.reply.in_(gone)))
+    db.execute(delete(REPLIES).where(which))

@@ -2,21 +2,25 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, true, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from bot.assembly import Letter
-from bot.errors import BotError, LetterError
+from bot.errors import BotError, LetterError, StoreError
+from bot.lifecycle import Revision, relate, twin
 from bot.lookup import Kept
 from bot.model import Finding
+from bot.outgoing import Silent
 from bot.respond import Response
-from bot.store import orders, unread
+from bot.signatures import Worth
+from bot.store import attested, orders, unread
+from bot.store.attested import Unchecked
 from bot.store.database import is_down, only, transaction
 from bot.store.figures import Figures
-from bot.store.outbox import Outbox, forget
+from bot.store.outbox import Outbox, forget, forget_replies
 from bot.store.tables import (
     CURSORS,
     FACTS,
@@ -40,13 +44,16 @@ OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
 FURTHEST = DAY
 """Seconds. What is to wait longer was put off by a clock that has jumped back since."""
 SAID = 2000
-AT_ONCE = 100
-"""Mails with orders that are obeyed in one transaction."""
 MOST_PATCHES = 10_000
 MOST_ANSWERS = 2000
 LARGEST = 64 << 20
 """Bytes of the answers that a series is judged with; of its patches there may be twice as many."""
 WAITED = 'its cover letter did not come'
+CHANGED = 'another mail counts for one of its patches'
+UNATTESTED = 3600
+"""Seconds for which a series waits to be judged until its signatures are checked."""
+AT_ONCE = 200
+"""Mails whose signatures are checked in one go."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +196,9 @@ class Store:
         return TakenIn(count, passed)
 
     def _is_new(self, db: Connection, letter: Letter) -> bool:
-        there = select(MAILS.c.id).where(MAILS.c.msgid == letter.msgid)
-        return db.execute(there).first() is None
+        # Another mail under a known Message-ID is another mail: see `lifecycle.py`.
+        same = and_(MAILS.c.msgid == letter.msgid, MAILS.c.digest.in_((letter.digest, '')))
+        return db.execute(select(MAILS.c.id).where(same)).first() is None
 
     def _arrives(self, db: Connection, name: str, letter: Letter) -> None:
         series = (
@@ -207,15 +215,19 @@ class Store:
                 arrived=self._now,
                 parents=json.dumps(letter.parents),
                 raw=letter.raw,
+                digest=letter.digest,
+                n=None if letter.kind == 'answer' else letter.n,
+                machine=letter.machine,
+                attested=letter.attested,
             )
         )
+        assert made.inserted_primary_key is not None
+        mail = int(made.inserted_primary_key[0])
         if letter.kind == 'answer':
             if series is None and letter.parents:
-                assert made.inserted_primary_key is not None
-                mail = made.inserted_primary_key[0]
                 rows = [{'parent': parent, 'mail': mail} for parent in letter.parents]
                 db.execute(insert(WAITING), rows)
-            self.outbox.arrived(db, letter.msgid, series, letter.orders, letter.standing)
+            self.outbox.arrived(db, mail, letter.msgid, series, letter.orders, letter.raw)
         if series is None or letter.kind == 'answer':
             return
         if letter.kind == 'patch':
@@ -228,6 +240,7 @@ class Store:
                         msgid=letter.msgid,
                         title=letter.title,
                         content=letter.content,
+                        mail=mail,
                     )
                 )
         self._judge_completeness(db, series)
@@ -235,9 +248,13 @@ class Store:
     def _answered(self, db: Connection, letter: Letter) -> int | None:
         """Return the series that an answer belongs to, of several the nearest."""
         for parent in letter.parents:
-            found = db.execute(select(MAILS.c.series).where(MAILS.c.msgid == parent)).first()
-            if found is not None and found.series is not None:
-                return int(found.series)
+            found = db.execute(
+                select(MAILS.c.series)
+                .where(MAILS.c.msgid == parent, MAILS.c.series.is_not(None))
+                .order_by(MAILS.c.id)
+            ).scalar()
+            if found is not None:
+                return int(found)
         return None
 
     def _joined(self, db: Connection, name: str, letter: Letter) -> int:
@@ -257,7 +274,8 @@ class Store:
         if known:
             series = known[0]
             for other in known[1:]:
-                self._merge(db, other, series)
+                if not self._overlap(db, other, series):
+                    self._merge(db, other, series)
             self._grows(db, series, letter)
         else:
             series = self._new(db, name, letter)
@@ -277,37 +295,13 @@ class Store:
         return series
 
     def _answers_of(self, db: Connection, msgid: str, series: int) -> None:
-        """Join answers that came before what they answer, and obey the first of them."""
+        """Join answers that came before what they answer, and the orders in them."""
         waiting = select(WAITING.c.mail).where(WAITING.c.parent == msgid)
         if db.execute(waiting.limit(1)).first() is None:
             return
         db.execute(update(MAILS).where(MAILS.c.id.in_(waiting)).values(series=series))
-        self._obey(db, MAILS.c.id.in_(waiting))
+        orders.found(db, waiting, series)
         db.execute(delete(WAITING).where(WAITING.c.mail.in_(waiting)))
-
-    def _obey(self, db: Connection, where: Any) -> int:
-        """Obey orders whose series is known by now, some of them; of how many mails."""
-        left = (
-            select(MAILS.c.msgid, MAILS.c.series)
-            .join(ORDERS, ORDERS.c.msgid == MAILS.c.msgid)
-            .where(ORDERS.c.series.is_(None), MAILS.c.series.is_not(None), where)
-            .distinct()
-            .limit(AT_ONCE)
-        )
-        rows = db.execute(left).all()
-        for row in rows:
-            orders.obey(db, row.msgid, row.series, self._now)
-        return len(rows)
-
-    def obey(self) -> int:
-        """
-        Obey what orders were left over when their series came, the next some of them.
-
-        A transaction takes a bounded time, whatever a stranger has sent. Returns of how
-        many mails they were.
-        """
-        with transaction(self._engine) as db:
-            return self._obey(db, true())
 
     def _oldest(self, db: Connection, series: Sequence[int]) -> list[int]:
         """Sort beginnings of one series: what is judged is not judged again with what joins it."""
@@ -356,6 +350,12 @@ class Store:
             changes['posted'] = letter.date
         db.execute(update(SERIES).where(SERIES.c.id == series).values(**changes))
 
+    def _overlap(self, db: Connection, one: int, other: int) -> bool:
+        """Whether two series have the same patch: they are two, whatever a mail says of them."""
+        mine = select(PATCHES.c.n).where(PATCHES.c.series == one)
+        both = select(PATCHES.c.n).where(PATCHES.c.series == other, PATCHES.c.n.in_(mine))
+        return db.execute(both).first() is not None
+
     def _merge(self, db: Connection, other: int, series: int) -> None:
         """Two beginnings turn out to be of one series."""
         row = db.execute(select(SERIES).where(SERIES.c.id == other)).one()
@@ -373,8 +373,11 @@ class Store:
     # --- what becomes of a series ---
 
     def _judge_completeness(self, db: Connection, series: int) -> None:
+        changed = attested.recount(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
-        self._relate(db, row)
+        if changed and row.state not in OPEN and not self._reopened(db, row):
+            return
+        self._relate(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
         if row.state not in OPEN:
             return
@@ -388,20 +391,45 @@ class Store:
             return
         content = self._content(db, series)
         db.execute(update(SERIES).where(SERIES.c.id == series).values(content=content))
-        twin = db.execute(
-            select(SERIES.c.id).where(
-                SERIES.c.content == content,
-                SERIES.c.author == row.author,
-                SERIES.c.id != series,
-                SERIES.c.state.not_in(('resent', 'assembling', 'incomplete')),
-            )
-        ).first()
-        if twin is not None:
-            self._to(db, series, 'resent', f'the same as series {twin.id}')
+        other = self._twin(db, row, content)
+        if other is not None:
+            self._to(db, series, 'resent', f'the same as series {other}')
         elif row.in_scope:
-            self._pend(db, series, '')
+            self._pend(db, series, CHANGED if changed else '')
         else:
             self._to(db, series, 'skipped', 'out of scope')
+
+    def _reopened(self, db: Connection, row: Any) -> bool:
+        """
+        Judge a series again of which a better attested mail shows that a patch was somebody else's.
+
+        Not where it was mailed about: then it was not silenced, and is not to be answered twice.
+        """
+        went = select(REPLIES.c.id).where(
+            REPLIES.c.series == row.id, REPLIES.c.state.in_(('sent', 'claimed', 'unsure'))
+        )
+        if db.execute(went).first() is not None:
+            return False
+        forget_replies(db, row.id)
+        for table in (FINDINGS, REVIEWS):
+            db.execute(delete(table).where(table.c.series == row.id))
+        self._to(db, row.id, 'assembling', CHANGED)
+        return True
+
+    def _twin(self, db: Connection, row: Any, content: str) -> int | None:
+        """Return the series that this one only repeats."""
+        same = db.execute(
+            select(SERIES, REVIEWS.c.decision, REVIEWS.c.verdict)
+            .join(REVIEWS, REVIEWS.c.series == SERIES.c.id, isouter=True)
+            .where(
+                SERIES.c.content == content,
+                SERIES.c.author == row.author,
+                SERIES.c.id != row.id,
+                SERIES.c.state.not_in(('resent', 'assembling', 'incomplete')),
+            )
+        ).all()
+        silent = {one.id for one in same if one.decision == 'silent' and one.verdict == 'findings'}
+        return twin(_revision(row), [_revision(one, silent=one.id in silent) for one in same])
 
     def _wants_cover(self, db: Connection, series: int, of: int) -> bool:
         """Whether all patches answer a mail that is not there yet: their cover letter, surely."""
@@ -432,8 +460,9 @@ class Store:
         ).scalars()
         return ' '.join(one[:16] for one in rows)
 
-    def _relate(self, db: Connection, row: Any) -> None:
-        """Find the other revisions of a series: the newest counts."""
+    def _relate(self, db: Connection, series: int) -> list[int]:
+        """Find the other revisions of a series, and what it is to them; which ones these are."""
+        row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
         parents = select(NODES.c.msgid).where(NODES.c.series == row.id)
         owned = select(MAILS.c.series).where(MAILS.c.msgid.in_(parents), MAILS.c.kind != 'answer')
         alike = [SERIES.c.title == row.title, SERIES.c.id.in_(owned)]
@@ -445,17 +474,16 @@ class Store:
                 SERIES.c.revision != row.revision,
             )
         ).all()  # fmt: skip
-        older = [one for one in others if one.revision < row.revision]
-        newer = [one for one in others if one.revision > row.revision]
-        if older:
-            before = max(older, key=lambda one: (one.revision, one.id))
-            db.execute(update(SERIES).where(SERIES.c.id == row.id).values(before=before.id))
-        for one in older:
-            if one.state in (*OPEN, 'parked'):
-                self._to(db, one.id, 'superseded', f'by v{row.revision} (series {row.id})')
-        if newer and row.state in OPEN:
-            last = max(newer, key=lambda one: one.revision)
-            self._to(db, row.id, 'superseded', f'by v{last.revision} (series {last.id})')
+        revisions = {one.id: one.revision for one in others}
+        found = relate(_revision(row), [_revision(one) for one in others])
+        if any(one.revision < row.revision for one in others):
+            db.execute(update(SERIES).where(SERIES.c.id == row.id).values(before=found.before))
+        for one in found.ends:
+            self._to(db, one, 'superseded', f'by v{row.revision} (series {row.id})')
+        if found.by is not None:
+            why = f'by v{revisions[found.by]} (series {found.by})'
+            self._to(db, row.id, 'superseded', why)
+        return list(revisions)
 
     def _to(self, db: Connection, series: int, state: str, why: str) -> None:
         db.execute(
@@ -517,11 +545,16 @@ class Store:
         """Return the series that wait to be judged, in the order in which they came."""
         now = self._now
         ripe = or_(WORK.c.not_before <= now, WORK.c.not_before > now + FURTHEST)
+        known = or_(
+            SERIES.c.attested != 'unknown',
+            SERIES.c.first_seen <= now - UNATTESTED,
+            SERIES.c.first_seen > now,
+        )
         with transaction(self._engine) as db:
             rows = db.execute(
                 select(WORK.c.series)
                 .join(SERIES, SERIES.c.id == WORK.c.series)
-                .where(SERIES.c.state == 'pending', ripe)
+                .where(SERIES.c.state == 'pending', ripe, known)
                 .order_by(WORK.c.series)
             ).scalars()
             return [int(one) for one in rows]
@@ -554,11 +587,20 @@ class Store:
         while before is not None and before not in wanted and len(wanted) < 10:
             wanted.append(int(before))
             before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
-        mails = db.execute(
-            select(MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
+        there = db.execute(
+            select(MAILS.c.id, MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
             .where(MAILS.c.id.in_(_bounded(db, wanted)))
             .order_by(MAILS.c.date, MAILS.c.id)
         ).all()
+        parts = sum(one.series == row.id and one.kind != 'answer' for one in there)
+        # Of several mails that claim a place or a Message-ID, b4 gets the one that counts.
+        picked = {number for one in wanted for number in attested.counted(db, one)}
+        taken = {one.msgid for one in there if one.id in picked}
+        answers: dict[str, int] = {}
+        for one in there:
+            if one.kind == 'answer' and one.msgid not in taken:
+                answers.setdefault(one.msgid, one.id)
+        mails = [one for one in there if one.id in picked or answers.get(one.msgid) == one.id]
         own = [one for one in mails if one.series == row.id and one.kind != 'answer']
         first = next((one for one in own if one.kind == 'cover'), own[0])
         return Taken(
@@ -568,7 +610,7 @@ class Store:
             first.msgid,
             tuple(bytes(one.raw) for one in mails),
             tries,
-            len(own),
+            parts,
             self._now - row.last_seen,
             _lookups(db, row.id) if row.needs else {},
         )
@@ -619,7 +661,7 @@ class Store:
     def _again(self, db: Connection, series: int, why: str) -> None:
         """Let it wait again, unless a newer revision came while it was judged."""
         self._to(db, series, 'pending', why)
-        self._relate(db, db.execute(select(SERIES).where(SERIES.c.id == series)).one())
+        self._relate(db, series)
 
     def finish(
         self,
@@ -632,11 +674,11 @@ class Store:
     ) -> bool:
         """Keep a review and its mails, once: whether it is the first one of this series."""
         with transaction(self._engine) as db:
-            wanted = select(SERIES.c.state, SERIES.c.author).where(SERIES.c.id == series)
+            wanted = select(SERIES).where(SERIES.c.id == series)
             row = db.execute(wanted).first()
             there = select(REVIEWS.c.series).where(REVIEWS.c.series == series)
-            if row is None:
-                return False
+            if row is None or (row.state == 'pending' and row.why == CHANGED):
+                return False  # what was judged is not what counts now
             if db.execute(there).first() is not None:
                 self._to(db, series, 'reviewed', verdict)
                 return False
@@ -661,7 +703,81 @@ class Store:
                 )
             self.outbox.keep(db, series, row.author, response)
             self._to(db, series, 'reviewed', verdict)
+            if findings and isinstance(response.decision, Silent):
+                self._wake_twin(db, row)
         return True
+
+    def _wake_twin(self, db: Connection, row: Any) -> None:
+        """Judge what seemed to be only a copy of a series that nobody is told about."""
+        waiting = (
+            select(SERIES.c.id)
+            .where(
+                SERIES.c.content == row.content, SERIES.c.author == row.author,
+                SERIES.c.state == 'resent', SERIES.c.id != row.id,
+            )
+            .order_by(SERIES.c.id)
+        )  # fmt: skip
+        other = db.execute(waiting).scalar()
+        if other is not None:
+            self._to(db, other, 'assembling', WAITED)
+            self._judge_completeness(db, other)
+
+    # --- who wrote it ---
+
+    def unattested(self) -> list[Unchecked]:
+        """Return mails of series whose signatures are to be checked, the longest waiting first."""
+        with transaction(self._engine) as db:
+            return attested.unattested(db, self._now, AT_ONCE)
+
+    def attest(self, found: Mapping[int, Worth]) -> None:
+        """Keep what the signatures of mails are worth, and what follows for their series."""
+        with transaction(self._engine) as db:
+            series: dict[int, None] = {}
+            for mail, worth in found.items():
+                try:
+                    with db.begin_nested():
+                        one = attested.attest(db, mail, worth, self._now)
+                        if one is not None:
+                            series[one] = None
+                except Exception as error:  # one mail must not stop the others
+                    if is_down(error) or isinstance(error, StoreError):
+                        raise
+                    attested.give_up(db, mail)
+            for one in series:
+                self._judge_completeness(db, one)
+                for other in self._relate(db, one):
+                    self._relate(db, other)
+
+    def unweighed(self) -> list[Unchecked]:
+        """Return mails with orders whose signatures are to be checked."""
+        with transaction(self._engine) as db:
+            return orders.unweighed(db, self._now, AT_ONCE)
+
+    def weigh(self, mail: int, worth: Worth) -> None:
+        """Decide on the orders of a mail by what its signature is worth."""
+        with transaction(self._engine) as db:
+            try:
+                with db.begin_nested():
+                    orders.weigh(db, mail, worth, self._now)
+            except Exception as error:  # one mail must not stop the others
+                if is_down(error) or isinstance(error, StoreError):
+                    raise
+                orders.give_up(db, mail, f'it can not be read: {reason_of(error)}')
+
+    def said(self, most: int = 100) -> list[orders.Said]:
+        """Return the orders that were not obeyed (yet), those to decide on first."""
+        with transaction(self._engine) as db:
+            return orders.said(db, most)
+
+    def honour(self, order: int) -> bool:
+        """Obey an order, as the operator says; False where there is none to obey."""
+        with transaction(self._engine) as db:
+            return orders.honour(db, order, self._now)
+
+    def refuse(self, order: int) -> bool:
+        """Turn an order down, as the operator says; False where there is none."""
+        with transaction(self._engine) as db:
+            return orders.refuse(db, order)
 
     def give_back(
         self, series: int, reason: str, *, most: int, wait: float, last: str = 'parked'
@@ -801,6 +917,7 @@ class Store:
             count = db.execute(delete(MAILS).where(MAILS.c.series.in_(gone))).rowcount
             db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))
             db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
+            attested.forget(db, self._now)
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
             count += db.execute(delete(MAILS).where(lone)).rowcount
             db.execute(delete(ORDERS).where(ORDERS.c.series.is_(None), ORDERS.c.at < oldest))
@@ -831,6 +948,12 @@ def _bounded(db: Connection, wanted: Sequence[int]) -> list[int]:
         if left >= 0:
             chosen.append(row.id)
     return chosen
+
+
+def _revision(row: Any, *, silent: bool = False) -> Revision:
+    return Revision(
+        row.id, row.revision, row.attested, row.machine, row.state in (*OPEN, 'parked'), silent
+    )
 
 
 def _lookups(db: Connection, series: int) -> dict[str, tuple[bytes, ...]]:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 
@@ -55,25 +56,39 @@ SERIES = Table(
     Column('posted', BigInteger, nullable=False),
     Column('before', ID, ForeignKey('series.id', ondelete='SET NULL')),
     Column('needs', Boolean, nullable=False, server_default=false()),
+    Column('attested', String, nullable=False, server_default='off'),
+    Column('machine', Boolean, nullable=False, server_default=false()),
 )
 """
 One revision of one series. `before` is the revision that it replaces, where that is known; `needs`:
-it names prerequisites.
+it names prerequisites. `attested` is what the weakest signature of its mails says (`lifecycle.py`),
+`machine`: one of them is no person's.
 """
 
 MAILS = Table(
     'mails',
     METADATA,
     Column('id', ID, primary_key=True),
-    Column('msgid', String, nullable=False, unique=True),
+    Column('msgid', String, nullable=False),
     Column('series', ID, ForeignKey('series.id', ondelete='CASCADE')),
     Column('kind', String, nullable=False),
     Column('date', BigInteger, nullable=False),
     Column('arrived', BigInteger, nullable=False),
     Column('parents', Text, nullable=False),
     Column('raw', LargeBinary, nullable=False),
+    Column('digest', String, nullable=False, server_default=''),
+    Column('n', Integer),
+    Column('machine', Boolean, nullable=False, server_default=false()),
+    Column('attested', String, nullable=False, server_default='off'),
+    Column('ask_at', BigInteger, nullable=False, server_default='0'),
+    UniqueConstraint('msgid', 'digest', name='mails_once'),
 )
-"""Mails that matter, whole. An answer whose series is not there yet has none."""
+"""
+Mails that matter, whole. An answer whose series is not there yet has none. Several may claim one
+Message-ID: `digest` tells them apart ('' where an earlier version kept them). `n` is the place in
+its series that a mail claims, `attested` what its signature says of that; where that is unknown,
+the name servers are asked again at `ask_at`.
+"""
 
 PATCHES = Table(
     'patches',
@@ -83,8 +98,12 @@ PATCHES = Table(
     Column('msgid', String, nullable=False),
     Column('title', String, nullable=False),
     Column('content', String, nullable=False),
+    Column('mail', ID),
 )
-"""What is there of a series, by number."""
+"""
+What is there of a series, by number. `mail` is the one of `mails` that counts, of those that claim
+the number.
+"""
 
 NODES = Table(
     'nodes',
@@ -196,17 +215,42 @@ ASKED = Table(
 ORDERS = Table(
     'orders',
     METADATA,
-    Column('msgid', String, primary_key=True),
-    Column('kind', String, primary_key=True),
-    Column('rule', String, primary_key=True),
+    Column('id', ID, primary_key=True),
+    Column('mail', ID, ForeignKey('mails.id', ondelete='CASCADE')),
+    Column('msgid', String, nullable=False),
+    Column('kind', String, nullable=False),
+    Column('rule', String, nullable=False),
     Column('series', ID, ForeignKey('series.id', ondelete='CASCADE')),
     Column('by', String, nullable=False),
     Column('standing', String, nullable=False),
     Column('at', BigInteger, nullable=False),
-    Column('honoured', Boolean, nullable=False),
+    Column('state', String, nullable=False),
     Column('why', Text, nullable=False),
+    Column('tries', Integer, nullable=False, server_default='0'),
+    Column('not_before', BigInteger, nullable=False, server_default='0'),
 )
-"""Lines `vma-bot: …` of answers on the list, and whether they count. `standing`: what DKIM says."""
+"""
+Lines `vma-bot: …` of answers on the list. `standing` is what DKIM says. `state`: *pending* until it
+is known whether one counts, then *honoured*, *refused* (it can not count), or *held* (nobody can
+tell that it is from whom it says: the operator decides).
+"""
+
+SEALS = Table(
+    'seals',
+    METADATA,
+    Column('seal', String, primary_key=True),
+    Column('msgid', String, nullable=False),
+    Column('at', BigInteger, nullable=False),
+)
+"""Signed mails whose orders were obeyed: each counts once. Never pruned."""
+
+SIGNERS = Table(
+    'signers',
+    METADATA,
+    Column('address', String, primary_key=True),
+    Column('last', BigInteger, nullable=False),
+)
+"""Authors whose own domain signed a mail, and when last. Pruned after half a year."""
 
 OPT_OUTS = Table(
     'opt_outs',
@@ -249,6 +293,9 @@ Index('replies_by_state', REPLIES.c.state, REPLIES.c.not_before)
 Index('replies_by_series', REPLIES.c.series)
 Index('orders_by_series', ORDERS.c.series)
 Index('waiting_by_mail', WAITING.c.mail)
+Index('orders_by_state', ORDERS.c.state, ORDERS.c.not_before)
+Index('orders_by_mail', ORDERS.c.mail)
+Index('mails_by_attested', MAILS.c.attested, MAILS.c.ask_at)
 Index('mails_by_series', MAILS.c.series)
 Index('series_by_state', SERIES.c.state, SERIES.c.since)
 Index('series_by_author', SERIES.c.author, SERIES.c.revision)

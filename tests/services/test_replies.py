@@ -236,6 +236,8 @@ def test_an_order_from_the_list(town: Town) -> None:
     subject = 'Re: [PATCH 1/6] mm: let a VMA descriptor be assigned to'
     town.archive.add([post('stop@x', subject, stop, FIRST).raw])
     town('watch', '--once')
+    # Signatures are not checked here: the operator knows whom it is from.
+    assert town('orders', 'honour', '1').out == 'order 1: honoured\n'
     town('outbox', 'approve', '1')
     town.round()
     assert town.states() == ['dropped']

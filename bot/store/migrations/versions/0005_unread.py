@@ -5,8 +5,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0004'
-down_revision = '0003'
+revision = '0005'
+down_revision = '0004'
 
 ID = sa.BigInteger().with_variant(sa.Integer, 'sqlite')
 MOST = 998

@@ -191,7 +191,7 @@ def test_whatever_a_weigher_raises_is_of_its_mail(tmp_path: Path) -> None:
     patch = series('a', 1)[0]
     read = [
         watcher._read(Arrival('c', 0, one.raw))
-        for one in (patch, answer(patch, 'r', 'vma-bot: stop\n'))
+        for one in (patch, post('r@x', 'Re: [PATCH] mm: a', 'vma-bot: stop\n', patch.msgid))
     ]
     store.take_in('l', [one for one in read if isinstance(one, Letter)], None)
     watcher.attest()

@@ -18,7 +18,7 @@ from typing import Literal
 from liblore.series import PatchSubject
 
 from bot import headers
-from bot.envelope import envelope
+from bot.envelope import machine
 from bot.errors import LetterError
 from bot.lifecycle import Attested
 from bot.model import Mail, Scope
@@ -126,7 +126,7 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope, *, attest: bool) -> Le
         kind = 'cover' if read.counter == 0 else 'patch'
     if kind == 'patch' and not diff:
         return None
-    machine = envelope(mail).machine
+    by_machine = machine(mail)
     attested: Attested = 'off'
     if attest and kind != 'answer':
         attested = 'unknown' if claims(mail).signatures else 'unsigned'
@@ -154,8 +154,8 @@ def _letter(mail: Mail, read: PatchSubject, scope: Scope, *, attest: bool) -> Le
         raw=mail.raw,
         orders=orders_of(mail) if kind == 'answer' else (),
         needs=kind != 'answer' and bool(mail.prerequisites),
-        digest=fingerprint(mail, machine),
-        machine=machine is not None,
+        digest=fingerprint(mail, by_machine),
+        machine=by_machine is not None,
         attested=attested,
     )
 

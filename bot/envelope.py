@@ -41,6 +41,11 @@ def envelope(mail: Mail) -> Envelope:
     return Envelope(mail.author, _people(read, 'To'), _people(read, 'Cc'), _machine(mail, read))
 
 
+def machine(mail: Mail) -> str | None:
+    """Say why a mail is no person's, None where it is."""
+    return _machine(mail, headers.header_only(mail.raw))
+
+
 def is_address(text: str) -> bool:
     """Whether something can be mailed to: a plain address, in ASCII."""
     return ADDRESS.fullmatch(text) is not None

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from email.message import Message
 from typing import Any
 
-from bot.envelope import envelope
+from bot.envelope import machine
 from bot.headers import parsed
 from bot.model import Mail
 from bot.outgoing import Order
@@ -33,7 +33,7 @@ DEEPEST = 5
 
 def orders_of(mail: Mail) -> tuple[Order, ...]:
     """Return the orders of an answer, of its first text; none of a machine's, or attached."""
-    if LINE.search(mail.body) is None or envelope(mail).machine is not None:
+    if LINE.search(mail.body) is None or machine(mail) is not None:
         return ()
     return _orders(mail, _first_text(parsed(mail.raw)[0]).split(b'\n'))
 

@@ -18,6 +18,7 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import dkim
@@ -82,13 +83,17 @@ class Claims:
     why: str = 'it has no DKIM signature of the domain in its From'
 
 
+# Several questions are asked of one mail, one after the other.
+_header = lru_cache(maxsize=2)(headers.header_only)
+
+
 def claims(mail: Mail) -> Claims:
     """Return which signatures of a mail are of its author's own domain, and can count."""
     address = mail.author.email.lower()
     fields = read_once(mail.raw)
     if fields is None:
         return Claims(address, (), 'its header can be read in two ways')
-    senders = [one.email.lower() for one in headers.people(headers.header_only(mail.raw), 'From')]
+    senders = [one.email.lower() for one in headers.people(_header(mail.raw), 'From')]
     if senders != [address]:
         return Claims(address, (), 'it is not from whom it says it is')
     there = Counter(name for name, _ in fields)
@@ -117,13 +122,13 @@ def names_its_thread(covers: frozenset[str]) -> bool:
 
 def fixes_its_place(mail: Mail, covers: frozenset[str]) -> bool:
     """Whether what a mail answers, if anything, is fixed: nobody can put it elsewhere."""
-    read = headers.header_only(mail.raw)
+    read = _header(mail.raw)
     return all(name in covers or not headers.has(read, name) for name in THREAD)
 
 
 def parents(mail: Mail, covers: frozenset[str]) -> tuple[str, ...]:
     """Return what a mail answers, nearest first, by the fixed fields alone."""
-    read = headers.header_only(mail.raw)
+    read = _header(mail.raw)
     found: list[str] = []
     if 'in-reply-to' in covers:
         found += headers.msgids(read, 'In-Reply-To')[:1]
@@ -158,7 +163,7 @@ def seal(mail: Mail) -> str:
     Date and body are the same mail, under whichever of its signatures, each of
     which could be written in other ways (base64, leading zeros).
     """
-    read = headers.header_only(mail.raw)
+    read = _header(mail.raw)
     parts = [mail.author.email.lower()]
     parts += [' '.join(headers.text(read, name).split()) for name in ('Subject', 'Date')]
     words = b' '.join(literal_body(mail.raw).split())
@@ -173,12 +178,12 @@ def fingerprint(mail: Mail, machine: str | None) -> str:
     one mail. Another text, thread, addressee or signature under the same
     Message-ID is another mail.
     """
-    read = headers.header_only(mail.raw)
+    read = _header(mail.raw)
     names = ('Subject', 'Date', 'In-Reply-To', 'References', 'To', 'Cc')
     parts = [mail.author.email.lower(), machine or '']
     parts += [' '.join(headers.text(read, name).split()) for name in names]
     whole = '\0'.join(parts).encode('utf-8', 'replace') + b'\0'
-    fields = read_once(mail.raw) or []
+    fields = read_once(mail.raw) or ()
     mine = [_read(value) for name, value in fields if name == 'dkim-signature'][:MOST_SIGNATURES]
     own = sorted(
         ''.join(one.get('b', '').split())
@@ -189,7 +194,8 @@ def fingerprint(mail: Mail, machine: str | None) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def read_once(raw: bytes) -> list[tuple[str, bytes]] | None:
+@lru_cache(maxsize=2)
+def read_once(raw: bytes) -> tuple[tuple[str, bytes], ...] | None:
     """
     Return the header fields, names in lower case, as the verifier reads them.
 
@@ -204,14 +210,14 @@ def read_once(raw: bytes) -> list[tuple[str, bytes]] | None:
         read, _ = dkim.rfc822_parse(head)
     except (dkim.DKIMException, IndexError):
         return None
-    fields = [(name.decode('ascii').lower(), bytes(value)) for name, value in read]
+    fields = tuple((name.decode('ascii').lower(), bytes(value)) for name, value in read)
     there = Counter(name for name, _ in fields)
     if any(there[name] != 1 for name in ONCE) or any(there[name] > 1 for name in AT_MOST_ONCE):
         return None
     named = {*ONCE, *AT_MOST_ONCE, *MIME, 'dkim-signature'}
     ours = [
         (name.lower(), str(value).encode('ascii', 'surrogateescape').split())
-        for name, value in headers.header_only(raw).raw_items()
+        for name, value in _header(raw).raw_items()
         if name.lower() in named
     ]
     theirs = [(name, value.split()) for name, value in fields if name in named]

@@ -21,7 +21,7 @@ from bot.signatures import Worth
 from bot.store import Cursor, Fault, Store, Taken
 from bot.store.database import opened
 from tests.fuzzing import bases, mutated
-from tests.lettering import answer, post, series, telling
+from tests.lettering import post, series, telling
 from tests.poison import UNREADABLE, poisons
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())

@@ -28,6 +28,7 @@ LAST_ASK = 6 * 3600
 REMEMBERED = 183 * DAY
 """Seconds for which it is remembered that an author signs."""
 NOWHERE = Scope((), (), ())
+CLAIM = (MAILS.c.id, MAILS.c.msgid, MAILS.c.kind, MAILS.c.n, MAILS.c.attested, MAILS.c.machine)
 KNOWN: Mapping[Standing, Attested] = {
     'pass': 'pass', 'fail': 'unsigned', 'unsigned': 'unsigned', 'not-checked': 'off',
 }  # fmt: skip
@@ -130,7 +131,7 @@ def recount(db: Connection, series: int) -> bool:
 def _parts(db: Connection, series: int) -> tuple[list[Part], dict[int, int | None]]:
     """Return the mails that claim a place in a series, and which one each patch has now."""
     rows = db.execute(
-        select(MAILS)
+        select(*CLAIM)
         .where(MAILS.c.series == series, MAILS.c.kind != 'answer')
         .order_by(MAILS.c.id)
     ).all()  # fmt: skip

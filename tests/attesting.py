@@ -1,6 +1,7 @@
 """Signing mails as their domains do, and what name servers say of the keys."""
 
 import base64
+import re
 import subprocess
 from collections.abc import Sequence
 from functools import cache
@@ -54,6 +55,12 @@ def signed(
         signature_algorithm=b'rsa-sha256' if rsa else b'ed25519-sha256',
     )  # fmt: skip
     return header.replace(b'\r\n', b'\n') + raw
+
+
+def tampered(raw: bytes, value: bytes, tag: bytes = b'b') -> bytes:
+    """A signed mail with another value in a tag of its signature."""
+    head, _, rest = raw.partition(b'\nFrom: ')
+    return re.sub(rb'(\s' + tag + rb'=)[^;]*', rb'\1' + value, head) + b'\nFrom: ' + rest
 
 
 def records() -> dict[str, bytes]:

@@ -8,7 +8,7 @@ DEMO = build/demo
 PYTEST = $(PY) -m pytest
 export KERNEL
 
-.PHONY: help demo test test-fast test-kernels check format lint types kernel bench evaluate docs deb test-deb torture clean
+.PHONY: help demo test test-fast test-kernels check format lint types kernel bench evaluate docs deb test-deb torture pins clean
 
 help:
 	@echo 'make demo          the bot on its sample kernel and series'
@@ -22,12 +22,16 @@ help:
 	@echo 'make docs          docs/rules.md, docs/bot.1, the mails in docs/replies.md'
 	@echo 'make deb           a Debian package, in build/deb'
 	@echo 'make test-deb      that package, in a Debian of its own (downloads 150 MB)'
+	@echo 'make pins          requirements/: the hashes of what constraints.txt pins'
 	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one; mails-in: fuzzed mails)'
 
-$(READY): pyproject.toml constraints.txt .ci/packages
+PIP = $(PY) -m pip install --quiet --disable-pip-version-check
+
+$(READY): pyproject.toml requirements/dev.txt .ci/packages
 	@sh .ci/packages
 	@python3 -m venv $(VENV)
-	@PIP_CONSTRAINT=constraints.txt $(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
 	@$(PY) -m compileall -q bot rules  # else each program that a test starts does
 	@touch $@
 
@@ -81,6 +85,9 @@ test-deb: $(READY)
 
 torture: $(READY)
 	$(PY) -m tests.torture
+
+pins:
+	sh .ci/pins
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

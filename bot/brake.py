@@ -10,10 +10,10 @@ import getpass
 import json
 import os
 import pwd
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bot import files
 from bot.plain import one_line
 
 LARGEST = 4096
@@ -55,22 +55,14 @@ def pull(path: Path, reason: str, now: float) -> Stop | None:
     Raises `OSError`.
     """
     stop = Stop(int(now), _user(), one_line(reason, 500).strip())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file, name = tempfile.mkstemp(prefix='.stop-', dir=path.parent)
-    temporary = Path(name)
+    files.folder(path.parent)
+    said = json.dumps(asdict(stop), ensure_ascii=False) + '\n'
     try:
-        with os.fdopen(file, 'w') as writing:
-            writing.write(json.dumps(asdict(stop), ensure_ascii=False) + '\n')
-            writing.flush()
-            os.fchmod(writing.fileno(), 0o644)  # whoever runs may read why
-            os.fsync(writing.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return None
-    finally:
-        temporary.unlink()
-    _sync(path.parent)
+        # Whoever runs may read why: the folder says who else may.
+        with files.whole(path, mode=0o644, new=True) as temporary:
+            temporary.write_text(said)
+    except FileExistsError:
+        return None
     return stop
 
 
@@ -80,7 +72,7 @@ def release(path: Path) -> bool:
         path.unlink()
     except FileNotFoundError:
         return False
-    _sync(path.parent)
+    files.sync(path.parent)
     return True
 
 
@@ -89,11 +81,3 @@ def _user() -> str:
     with contextlib.suppress(OSError, KeyError):
         return os.environ.get('SUDO_USER') or getpass.getuser()
     return str(os.getuid())
-
-
-def _sync(folder: Path) -> None:
-    there = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(there)
-    finally:
-        os.close(there)

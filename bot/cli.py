@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from bot import __version__
+from bot import __version__, files
 from bot.commands.common import CLEAN, INTERRUPTED, NOT_CHECKED, USAGE, fail
 from bot.errors import BotError, ConfigError, RuleLoadError, UsageError
 
@@ -53,6 +53,7 @@ def bot() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; its exit code."""
+    files.keep_private()
     try:
         code = bot.main(
             args=list(arguments) if arguments is not None else None,

@@ -34,6 +34,7 @@ from bot.model import (
 )
 from bot.outgoing import Letterhead, ListPolicy, Mode, Policy, Smtp
 from bot.reply import TEMPLATES, check_templates
+from bot.shown import is_clear, shown
 
 NAME = 'vma-review-bot'
 SHIPPED_TEMPLATES = Path(__file__).parent / 'templates'
@@ -41,6 +42,10 @@ ARCHES = {
     'x86_64': 'x86', 'i686': 'x86', 'aarch64': 'arm64', 'ppc64le': 'powerpc', 'ppc64': 'powerpc',
     's390x': 's390', 'riscv64': 'riscv', 'loongarch64': 'loongarch', 'armv7l': 'arm',
 }  # fmt: skip
+UNCLEAR = (
+    'where its host begins is not clear: write / ? # @ and spaces of a password as '
+    '%2F %3F %23 %40 %20'
+)
 UNITS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 MOST_PROCESSES = 4
 """Of `bot work`, unless more are asked for: each wants memory for its builds."""
@@ -377,7 +382,13 @@ def _made(file: _File, path: Path | None) -> Config:
     urls = (lore.url,) if isinstance(lore.url, str) else tuple(lore.url)
     for url in urls:
         if not url.startswith(('http://', 'https://')):
-            raise ConfigError(f'{path}: "lore.url": {url!r} is no http(s) address')
+            raise ConfigError(f'{path}: "lore.url": {shown(url)!r} is no http(s) address')
+    patchwork = file.patchwork.url if file.patchwork is not None else ''
+    given = [('lore.url', url) for url in urls]
+    given += [('state.url', file.state.url or ''), ('patchwork.url', patchwork)]
+    for key, url in given:
+        if not url.startswith('sqlite') and not is_clear(url):
+            raise ConfigError(f'{path}: "{key}": {UNCLEAR}')
     return Config(
         path,
         Lore(urls, tuple(lore.lists), lore.timeout, lore.largest, lore.expiry),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from bot import files
 from bot.assembly import Letter, letter
 from bot.errors import BotError, LetterError, LoreError, StoreError
 from bot.events import Tell
@@ -463,7 +464,7 @@ def alone(path: Path) -> Iterator[int]:
 
     Raises `StoreError`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(path.parent)
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,6 +21,7 @@ from pathlib import Path
 import pygit2
 from sqlalchemy.engine import make_url
 
+from bot import files
 from bot.b4 import B4
 from bot.brake import pulled
 from bot.cautions import cautions
@@ -39,8 +40,9 @@ from bot.sandbox import Cage
 from bot.sendemail import from_git
 from bot.series import parse_mail
 from bot.session import KERNEL_HAS, all_rules
+from bot.shown import bare, shown
 from bot.store import Store
-from bot.store.database import opened, transaction, version
+from bot.store.database import named, opened, transaction, version
 from bot.tree import Quarantine
 
 PATIENCE = 10.0
@@ -52,6 +54,8 @@ ASTRAY = 60.0
 ROOM = {'cache': 1 << 30, 'state': 1 << 30, 'temporary folder': 512 << 20}
 """Bytes that should be free."""
 LEAST = 64 << 20
+KEPT = ('threads', 'words', 'results', 'inputs', 'ccache')
+"""Folders of the cache."""
 HANDED = re.compile(r'/run/credentials/([^/]+)/')
 """Where systemd puts what it hands to one service alone."""
 OWN_LIMITS = {
@@ -100,7 +104,8 @@ def examine(config: Config) -> list[Part]:
     """Look at all parts."""
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         found = [pool.submit(_alone, name, check, config) for name, check in CHECKS.items()]
-        return [part for one in found for part in one.result()]
+        parts = [part for one in found for part in one.result()]
+    return [replace(one, text=shown(one.text), mend=shown(one.mend)) for one in parts]
 
 
 def _alone(name: str, check: Check, config: Config) -> list[Part]:
@@ -300,13 +305,13 @@ def _archive(config: Config) -> Parts:
 
 def _database(config: Config) -> Parts:
     parsed = make_url(config.url)
-    named = parsed.render_as_string(hide_password=True)
+    where = named(parsed)
     url = config.url
     if parsed.get_backend_name() == 'postgresql':
         late = parsed.update_query_dict({'connect_timeout': str(int(PATIENCE))})
         url = late.render_as_string(hide_password=False)
     elif not parsed.database or not _has_content(Path(parsed.database)):
-        yield Part('database', 'off', f'{named}: not there yet; the first start makes it')
+        yield Part('database', 'off', f'{where}: not there yet; the first start makes it')
         return
     engine = opened(url, migrate=False)
     try:
@@ -314,14 +319,14 @@ def _database(config: Config) -> Parts:
             pass
         mine, latest = version(engine)
         if mine != latest:
-            said = f'{named}: at revision {mine}, and this program at {latest}'
+            said = f'{where}: at revision {mine}, and this program at {latest}'
             yield Part(
                 'database', 'warning', said,
                 'bot watch and bot work bring an older one up to date; a later one needs a later '
                 'bot',
             )  # fmt: skip
             return
-        yield Part('database', 'ok', f'{named}: at revision {mine}')
+        yield Part('database', 'ok', f'{where}: at revision {mine}')
         yield from _watched(config, Store(engine, time.time))
     except StoreError as error:
         mend = '[state] url; does its server run, and may this user use it?'
@@ -356,6 +361,25 @@ def _watched(config: Config, store: Store) -> Parts:
     if parked:
         said = f'{parked} series are parked: they failed three times on our side'
         yield Part('series', 'warning', said, 'bot status says why; then bot work --parked')
+
+
+def _readers(config: Config) -> Parts:
+    """Whether other users of the machine may read what the bot keeps."""
+    kept = [config.mirror, *(config.cache / one for one in KEPT)]
+    parsed = make_url(config.url)
+    if parsed.get_backend_name() == 'sqlite' and parsed.database:
+        kept += [Path(f'{parsed.database}{end}') for end in ('', '-wal', '-shm')]
+    with_password = config.path is not None and any(
+        bare(url)[1] for url in (*config.lore.urls, config.url)
+    )
+    if with_password and config.path is not None:
+        kept.append(config.path)
+    wide = [str(one) for one in kept if files.is_open(one)]
+    if wide:
+        said = f'other users of this machine may read {", ".join(wide)}'
+        yield Part('privacy', 'warning', said, f'chmod go-rwx {" ".join(wide)}')
+    else:
+        yield Part('privacy', 'ok', 'database, mirrors and cache are closed to other users')
 
 
 def _disk(config: Config) -> Parts:
@@ -464,6 +488,7 @@ CHECKS: dict[str, Check] = {
     'b4': _b4,
     'archive': _archive,
     'database': _database,
+    'privacy': _readers,
     'disk': _disk,
     'mail server': _mail,
     'stop file': _brake,

@@ -2,12 +2,18 @@
 One error class per seam.
 
 Each message is one line: what is wrong, where, and how to mend it. `cli.py`
-turns them into an exit code; nothing else catches `BotError` as a whole.
+turns them into an exit code; nothing else catches `BotError` as a whole. No
+password of an address is in one, whatever a library said.
 """
+
+from bot.shown import shown
 
 
 class BotError(Exception):
     """Something that its user can mend; the message is one line."""
+
+    def __init__(self, reason: object = '') -> None:
+        super().__init__(shown(str(reason)))
 
 
 class UsageError(BotError):

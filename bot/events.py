@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bot.plain import one_line
+from bot.shown import shown
 
 Level = Literal['debug', 'info', 'warning', 'error']
 LEVELS: tuple[Level, ...] = ('debug', 'info', 'warning', 'error')
@@ -99,7 +100,7 @@ def cleaned(value: object) -> object:
     """Make all text in a value plain and short; lists and mappings are gone through."""
     match value:
         case str():
-            return one_line(value, LONGEST)
+            return one_line(shown(value), LONGEST)  # before it is cut: a password may have no end
         case bool() | int() | float() | None:
             return value
         case dict():
@@ -107,4 +108,4 @@ def cleaned(value: object) -> object:
         case list() | tuple():
             return [cleaned(one) for one in value[:MOST]]
         case _:
-            return one_line(str(value), LONGEST)
+            return one_line(shown(str(value)), LONGEST)

@@ -3,11 +3,13 @@ One fetch of an epoch, as a process of its own: `python -m bot.fetch REPOSITORY 
 
 libgit2 has a time-out for each answer only (`EACH`, in ms), and calls nobody
 while a server sends a byte now and then. A process has an end: after `ALL`
-seconds, whoever still waits for it, and with whoever has started it. Exit status 1 and one line
-on standard error where the server does not give what was asked for.
+seconds, whoever still waits for it, and with whoever has started it. User and
+password come on standard input, as JSON, null for none. Exit status 1 and one
+line on standard error where the server does not give what was asked for.
 """
 
 import ctypes
+import json
 import resource
 import signal
 import sys
@@ -25,11 +27,14 @@ def main(path: str, url: str, depth: str, each: str, seconds: str) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
     signal.alarm(int(seconds))
     pygit2.settings.server_connect_timeout = pygit2.settings.server_timeout = int(each)
+    known = json.loads(sys.stdin.buffer.read() or b'null')
+    callbacks = pygit2.RemoteCallbacks(pygit2.UserPass(*known)) if known else None
     remote = pygit2.Repository(path).remotes.create_anonymous(url)
     try:
         remote.fetch(
-            ['+refs/heads/*:refs/heads/*'], depth=int(depth), prune=pygit2.enums.FetchPrune.NO_PRUNE
-        )
+            ['+refs/heads/*:refs/heads/*'], depth=int(depth),
+            prune=pygit2.enums.FetchPrune.NO_PRUNE, callbacks=callbacks,
+        )  # fmt: skip
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:
         sys.stderr.write(' '.join(str(error).split()) or type(error).__name__)
         return 1

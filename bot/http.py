@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -30,6 +30,7 @@ from urllib3.util.retry import Retry
 from bot import __version__
 from bot.errors import LoreError
 from bot.plain import one_line
+from bot.shown import host_of
 
 AGENT = f'vma-review-bot/{__version__}'
 CHUNK = 1 << 16
@@ -52,9 +53,10 @@ class Answer:
 
 
 class Client:
-    """Asks servers. For one thread at a time."""
+    """Asks servers, by user and password where they are `known`. For one thread at a time."""
 
-    def __init__(self, retry: Retry | int = 0) -> None:
+    def __init__(self, retry: Retry | int = 0, known: tuple[str, str] | None = None) -> None:
+        self._known = known
         self._session = requests.Session()
         self._session.headers['User-Agent'] = AGENT
         self._session.headers['Accept-Encoding'] = 'identity'
@@ -77,12 +79,14 @@ class Client:
         `share` is what connecting, and each read, may take of these. Raises `LoreError` at a
         limit, and what requests raises.
         """
-        host = urlsplit(url).netloc
+        host = host_of(url)
         with _within(seconds, host, url):
             for _ in range(MOST_REDIRECTS):
                 ask = self._session.post if post else self._session.get
                 with ask(
                     url, timeout=share or seconds, stream=True, headers=dict(headers),
+                    # Another host than the one that was asked first does not get it.
+                    auth=self._known if host_of(url) == host else None,
                     allow_redirects=False,  # requests would read what comes with one, all of it
                 ) as answer:  # fmt: skip
                     status, where = answer.status_code, answer.headers.get('Location')
@@ -96,7 +100,7 @@ class Client:
 
 
 def _body(answer: requests.Response, largest: int, url: str) -> bytes:
-    host = urlsplit(url).netloc
+    host = host_of(url)
     parts, size = [], 0
     try:
         while part := answer.raw.read(CHUNK, decode_content=False):

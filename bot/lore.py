@@ -11,7 +11,6 @@ the mails make a series is b4's to say (`b4.py`).
 import gzip
 import hashlib
 import re
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -19,10 +18,12 @@ from urllib.parse import quote, unquote, urlsplit
 import requests
 from urllib3.util.retry import Retry
 
+from bot import files
 from bot.errors import LoreError
 from bot.http import Client, unpacked
 from bot.model import Lore, Mail
 from bot.series import parse_mail, split
+from bot.shown import host_of
 
 RETRIES = 2
 # A thread as text is some ten times as large as it came.
@@ -107,7 +108,7 @@ class Archive:
                     return mails
         if problems:
             raise problems[0]
-        hosts = ', '.join(urlsplit(url).netloc for url in self._lore.urls)
+        hosts = ', '.join(host_of(url) for url in self._lore.urls)
         raise LoreError(f'{wanted}: there is no such message on {hosts}', missing=True)
 
     def _cached(self, url: str, *, post: bool) -> bytes:
@@ -126,7 +127,7 @@ class Archive:
         return data
 
     def _get(self, url: str, *, post: bool) -> bytes:
-        host = urlsplit(url).netloc
+        host = host_of(url)
         timeout = self._lore.timeout
         # Every try gets its share of the time, so that all of them keep within it.
         share = (timeout / (RETRIES + 2), timeout / 2)
@@ -182,11 +183,9 @@ def message_id(text: str) -> tuple[str, str | None] | None:
 def _keep(path: Path, packed: bytes) -> None:
     """Put a thread into the cache; that it can't be kept is no error."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(packed if packed.startswith(b'\x1f\x8b') else gzip.compress(packed))
-        temporary.replace(path)
+        files.ours(path.parent)
+        content = packed if packed.startswith(b'\x1f\x8b') else gzip.compress(packed)
+        files.write(path, content, durable=False)
     except OSError:
         return
 

@@ -13,19 +13,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from stat import S_IMODE
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
+    generate_latest,
     start_http_server,
-    write_to_textfile,
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from bot import __version__
+from bot import __version__, files
 from bot.config import Config
 from bot.errors import ConfigError, StoreError
 from bot.events import Tell
@@ -223,18 +224,24 @@ def measured(process: str, config: Config, store: Store, log: Tell) -> Iterator[
         yield tell
 
 
+def _write(path: Path, registry: CollectorRegistry) -> None:
+    """Write a file whole; it keeps the mode that an operator gave it for what collects it."""
+    mode = S_IMODE(path.stat().st_mode) if path.exists() else None
+    files.write(path, generate_latest(registry), mode=mode, durable=False)
+
+
 @contextmanager
 def _written(path: Path, registry: CollectorRegistry, tell: Tell) -> Iterator[None]:
     """Have a file written now, every few seconds, and at the end."""
     try:
-        write_to_textfile(str(path), registry)
+        _write(path, registry)
     except OSError as error:
         raise ConfigError(f'[metrics] file: {path}: {error.strerror}') from error
     stop = threading.Event()
 
     def again() -> None:
         try:
-            write_to_textfile(str(path), registry)
+            _write(path, registry)
         except OSError as error:  # no space, say: the figures are late, and nothing else
             tell('library', logger='metrics', reason=f'{path}: {error.strerror}')
 

@@ -24,10 +24,11 @@ from urllib.parse import quote
 import pygit2
 import requests
 
-from bot import git
+from bot import files, git
 from bot.errors import LoreError, TreeError
 from bot.http import Client, unpacked
 from bot.plain import one_line, storable
+from bot.shown import bare
 
 EPOCH = re.compile(r'/(?:git/)?(\d{1,4})(?:\.git)?/?\Z')
 MSGID = re.compile(rb'^Message-ID:\s*<([^>\s]{1,998})>', re.M | re.I)
@@ -88,11 +89,14 @@ class Mirror:
     """One list of one archive; its epochs are kept as bare repositories in `folder`."""
 
     def __init__(self, url: str, name: str, folder: Path, timeout: float) -> None:
+        url, known = bare(url)
         self.url = f'{url.rstrip("/")}/{quote(name)}'
+        """Without user and password: libgit2 writes it into its files."""
         self.name = name
         self._folder = folder / name
         self._timeout = timeout
-        self._client = Client()
+        self._client = Client(known=known)
+        self._known = known
         self._since: dict[str, str] = {}
         self._manifest: dict[int, str] = {}
         self.dated: float | None = None
@@ -184,7 +188,8 @@ class Mirror:
 
     def _opened(self, epoch: int) -> tuple[pygit2.Repository, bool]:
         """Open an epoch's mirror, and say whether it holds nothing yet."""
-        path = self._folder / f'{epoch}.git'
+        files.ours(self._folder.parent)
+        path = files.folder(self._folder) / f'{epoch}.git'
         if path.exists():
             try:
                 repo = pygit2.Repository(str(path))
@@ -192,7 +197,6 @@ class Mirror:
             except pygit2.GitError:
                 shutil.rmtree(path)  # half made by a process that was killed
                 self.warnings.append(f'{path} was damaged, and is fetched again')
-        path.parent.mkdir(parents=True, exist_ok=True)
         return pygit2.init_repository(str(path), bare=True), True
 
     def _fetched(self, repo: pygit2.Repository, epoch: int, depth: int) -> None:
@@ -201,8 +205,8 @@ class Mirror:
         words = [repo.path, url, depth, int(self._timeout * 1000), LONGEST_FETCH]
         done = subprocess.run(
             [sys.executable, '-P', '-m', 'bot.fetch', *map(str, words)],
-            env=_alone(), capture_output=True, stdin=subprocess.DEVNULL, start_new_session=True,
-            check=False,
+            env=_alone(), capture_output=True, start_new_session=True, check=False,
+            input=json.dumps(self._known).encode(),
         )  # fmt: skip
         if done.returncode:
             for rest in packs.glob('pack_git2_*'):  # of a fetch that was cut

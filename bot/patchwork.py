@@ -10,7 +10,7 @@ shown.
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -21,6 +21,7 @@ from bot.errors import MailError, PatchworkError
 from bot.model import PatchCheck, Patchwork
 from bot.password import secret
 from bot.plain import one_line
+from bot.shown import host_of
 
 AGENT = f'vma-review-bot/{__version__}'
 PAGES = 100
@@ -35,7 +36,7 @@ class Client:
     def __init__(self, settings: Patchwork) -> None:
         self._settings = settings
         self._api = f'{settings.url.rstrip("/")}/api/1.2'
-        self._host = urlsplit(settings.url).netloc
+        self._host = host_of(settings.url)
         self._session = requests.Session()
         self._session.auth = lambda request: request  # no password of a .netrc for the token
         self._session.headers['User-Agent'] = AGENT

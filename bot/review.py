@@ -24,6 +24,7 @@ from bot.model import (
 )
 from bot.plain import one_line
 from bot.rule import Rule, finding_of
+from bot.shown import shown
 from bot.suppress import split
 
 Tell = Callable[[str], None]
@@ -79,7 +80,7 @@ def run_rules(
         try:
             findings += [finding_of(rule, hit) for hit in rule.check(subject)]
         except Exception as error:  # noqa: BLE001  # a rule's fault is never the author's
-            failures.append(Failure(rule.id, one_line(f'{type(error).__name__}: {error}')))
+            failures.append(Failure(rule.id, one_line(shown(f'{type(error).__name__}: {error}'))))
     findings.sort(key=_order)
     return tuple(findings), tuple(failures)
 

@@ -42,6 +42,8 @@ FLOORS = {
         'queue',
         'brake',
     ),
+    # One and a quarter: the disk.
+    1.25: ('files',),
     # Floor 1 and a half: a world that every module of floor 2 may use.
     1.5: ('http', 'fetch', 'scratch', 'cgroup', 'walls', 'password', 'smtp', 'notify', 'git'),
     # What a build uses is counted with what the machine has, that with its control groups.
@@ -74,6 +76,7 @@ FLOORS = {
     0.75: ('outgoing',),
     0.5: ('lifecycle',),
     0: ('model', 'errors', '__init__'),
+    -1: ('shown',),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 MODULES = sorted(path for path in (ROOT / 'bot').rglob('*.py') if 'demo' not in path.parts)

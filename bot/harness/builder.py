@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
+from bot import files
 from bot.cgroup import memory_limit, process_limit
 from bot.diagnose import (
     EMPTY,
@@ -417,7 +418,7 @@ def _said(words: list[str]) -> str:
 
 def _made_folder(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.ours(folder)
     except OSError:
         return False
     return os.access(folder, os.W_OK)

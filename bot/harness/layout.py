@@ -11,11 +11,11 @@ import hashlib
 import json
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot import files
 from bot.diagnose import relative
 from bot.model import Harness
 from bot.sandbox import File
@@ -184,11 +184,8 @@ class Memory:
 def write(path: Path, content: bytes) -> str | None:
     """Write a file in one step, so that nobody sees half of it; why that did not go."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix='.new-', delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-        temporary.replace(path)
+        files.ours(path.parent)
+        files.write(path, content, durable=False)  # one that is torn counts as none
     except OSError as error:
         return f'could not be kept in {path.parent}: {error.strerror}'
     return None

@@ -2,18 +2,22 @@
 A copy of a SQLite database, made while it is used; and a database from a copy.
 
 A copy is one moment's: whatever is written meanwhile is in it whole or not at
-all. It is one file, without a log beside it. A restore is one transaction of
-SQLite's; it asks first whether the copy is sound and of a version that this
-program knows, and it refuses a database that any process has open.
+all. It is one file, without a log beside it. A restore asks first whether the
+copy is sound and of a version that this program knows, and it refuses a
+database that any process has open. It is one transaction of SQLite's; where
+the database is too damaged for one, a new file takes its name, owner and mode,
+in one step, after the damaged one's log was moved away: read into the new
+file, that would spoil it.
 
 What went out since the copy was made, the copy does not know. So a database
 that is restored counts as first used then: nothing older is mailed about.
 """
 
 import contextlib
+import fcntl
 import os
 import sqlite3
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,12 +27,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import update
 from sqlalchemy.engine import make_url
 
+from bot import files
 from bot.errors import StoreError, UsageError
 from bot.store.database import MIGRATIONS, opened, transaction
 from bot.store.tables import FACTS
 
 PATIENCE = 0.0
 """Seconds that a restore waits for others to let go of a database: they have to be stopped."""
+LOCKS = 0x4000_0000, 512
+"""Where SQLite locks a database's file, and how many bytes: whoever has it open holds some."""
 
 
 def file_of(url: str, instead: str) -> Path:
@@ -49,19 +56,15 @@ def backup(database: Path, file: Path, *, force: bool) -> int:
         raise StoreError(f'{database}: there is no database to copy')
     if file.exists() and not force:
         raise StoreError(f'{file}: is there already: another name, or --force')
-    number, name = tempfile.mkstemp(prefix=f'.{file.name}-', dir=file.parent)
-    os.close(number)
-    temporary = Path(name)
-    try:
-        with _opened(database, 'ro') as source, _opened(temporary, 'rw') as copy:
-            source.backup(copy)
-            copy.execute('PRAGMA journal_mode = DELETE')
-            _sound(copy, database)
-        with temporary.open('rb') as written:
-            os.fsync(written.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.sweep(file.parent, files.PREFIX, f'.{file.name}-')
+    with (
+        files.whole(file, mode=0o600) as temporary,
+        _opened(database, 'ro') as source,
+        _opened(temporary, 'rwc') as copy,
+    ):
+        source.backup(copy)
+        copy.execute('PRAGMA journal_mode = DELETE')
+        _sound(copy, database)
     return file.stat().st_size
 
 
@@ -74,7 +77,7 @@ def restore(file: Path, database: Path, *, force: bool, now: float) -> Path | No
     """
     if not file.exists():
         raise StoreError(f'{file}: there is no such file')
-    database.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(database.parent)
     there = database.exists()
     with _opened(file, 'ro') as source:
         _sound(source, file)
@@ -82,24 +85,35 @@ def restore(file: Path, database: Path, *, force: bool, now: float) -> Path | No
         if there and not force:
             raise StoreError(f'{database}: is there already: --force puts the copy in its place')
         with _prepared(source, database, now) as ready:
-            moved = _aside(database, now) if there and _is_damaged(database) else None
-            with _opened(database, 'rwc') as target, _locked(target, database):
-                ready.backup(target)
-    if not there or moved is not None:
-        database.chmod(0o600)
-        if os.geteuid() == 0:  # the service, whose folder it is, has to open it
-            owner = database.parent.stat()
-            os.chown(database, owner.st_uid, owner.st_gid)
-    return moved
+            if there and not _is_damaged(database):
+                with (
+                    _opened(ready, 'ro') as copy,
+                    _opened(database, 'rw') as target,
+                    _locked(target, database),
+                ):
+                    copy.backup(target)
+                files.close(database)
+                return None
+            if not there:
+                for end in ('-wal', '-shm', '-journal'):
+                    Path(f'{database}{end}').unlink(missing_ok=True)
+                ready.chmod(files.mode_in(database.parent))
+                files.give(ready, database.parent)
+                _placed(ready, database)
+                return None
+            with _alone(database):
+                _given(ready, database)
+                moved = _aside(database, now)
+                _placed(ready, database)
+                return moved
 
 
 @contextlib.contextmanager
-def _prepared(
-    source: sqlite3.Connection, database: Path, now: float
-) -> Iterator[sqlite3.Connection]:
-    """Make of a copy what is to stand there: of this version, and first used now."""
-    with tempfile.TemporaryDirectory(prefix='.restore-', dir=database.parent) as folder:
-        path = Path(folder) / 'state.db'
+def _prepared(source: sqlite3.Connection, database: Path, now: float) -> Iterator[Path]:
+    """Make of a copy what is to be there, beside it: of this version, and first used now."""
+    files.sweep(database.parent, files.PREFIX, '.restore-')
+    with files.temporary(database.parent) as folder:
+        path = folder / 'state.db'
         with _opened(path, 'rwc') as copy:
             source.backup(copy)
         engine = opened(f'sqlite:///{path}')
@@ -111,7 +125,8 @@ def _prepared(
             engine.dispose()
         with _opened(path, 'rw') as ready:
             ready.execute('PRAGMA journal_mode = DELETE').fetchone()
-            yield ready
+        files.sync(path)
+        yield path
 
 
 @contextlib.contextmanager
@@ -174,10 +189,50 @@ def _is_damaged(database: Path) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """Hold a file that SQLite can't read, as SQLite would. `StoreError` where others have it."""
+    with database.open('rb+') as file:
+        start, length = LOCKS
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+        except OSError as error:
+            raise StoreError(f'{database}: is in use: stop every bot on it first') from error
+        yield
+
+
+def _given(ready: Path, database: Path) -> None:
+    """Let a new file have the owner, the group and the mode of the database that is there."""
+    was = database.stat()
+    try:
+        try:
+            os.chown(ready, was.st_uid, was.st_gid)
+        except PermissionError:
+            # Another user of the group that shares it: the group is what lets the others in.
+            if not was.st_mode & 0o020:
+                raise
+            os.chown(ready, -1, was.st_gid)
+    except PermissionError as error:
+        raise StoreError(
+            f'{database}: is of user {was.st_uid}, group {was.st_gid}: restore as that user or root'
+        ) from error
+    ready.chmod(stat.S_IMODE(was.st_mode))
+    files.close(ready)
+
+
 def _aside(database: Path, now: float) -> Path:
-    """Move a damaged database and its log away; its new name."""
+    """Keep a damaged database and its log under another name; that name."""
     name = f'{database}.damaged-{int(now)}'
-    for end in ('-wal', '-shm', ''):
+    Path(name).unlink(missing_ok=True)
+    Path(name).hardlink_to(database)
+    files.close(Path(name))
+    for end in ('-wal', '-shm', '-journal'):
         with contextlib.suppress(FileNotFoundError):
             Path(f'{database}{end}').rename(f'{name}{end}')
+    files.sync(database.parent)
     return Path(name)
+
+
+def _placed(ready: Path, database: Path) -> None:
+    ready.replace(database)
+    files.sync(database.parent)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ from sqlalchemy.exc import (
     StatementError,
 )
 
+from bot import files
 from bot.errors import StoreError
 from bot.plain import storable
 
 MIGRATIONS = Path(__file__).parent / 'migrations'
+NAME = 'vma-review-bot'
+"""Of the folder that the database has by default: the bot's own."""
 BUSY = 30_000  # milliseconds to wait for another process's transaction
 IDLE = 60_000  # milliseconds that a transaction may do nothing: its machine has gone
 OF_THE_VALUES = ('21', '22', '23', '54')
@@ -63,7 +66,7 @@ def opened(
     if parsed.drivername not in ('sqlite', 'postgresql+psycopg'):
         raise StoreError(f'[state] url: {parsed.drivername} is neither sqlite nor postgresql')
     if parsed.drivername == 'sqlite' and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        _made_private(Path(parsed.database))
     try:
         engine = create_engine(parsed, pool_pre_ping=True)
         if engine.dialect.name == 'sqlite':
@@ -82,8 +85,27 @@ def opened(
             engine.dispose()
             raise
     except (SQLAlchemyError, ImportError) as error:
-        raise StoreError(f'{_named(parsed)}: {_first_line(error)}') from error
+        raise StoreError(f'{named(parsed)}: {_first_line(error)}') from error
     return engine
+
+
+def _made_private(path: Path) -> None:
+    """
+    Have a SQLite file that others can't read: the logs beside it get its mode.
+
+    Left-overs of killed copies are removed. Where that can't be done, opening says why.
+    """
+    with suppress(OSError):
+        if path.parent.name == NAME:
+            files.ours(path.parent)
+        place = files.folder(path.parent)
+        files.sweep(place)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            path.chmod(files.mode_in(place))
+            files.give(path, place)
+        for end in ('', '-wal', '-shm', '-journal'):
+            files.close(Path(f'{path}{end}'))
 
 
 @contextmanager
@@ -95,7 +117,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     except SQLAlchemyError as error:
         if not is_down(error):
             raise
-        raise StoreError(f'{_named(engine.url)}: {_first_line(error)}') from error
+        raise StoreError(f'{named(engine.url)}: {_first_line(error)}') from error
 
 
 def is_down(error: BaseException) -> bool:
@@ -130,7 +152,7 @@ def only(engine: Engine, what: str) -> Iterator[None]:
     A file beside a SQLite database, an advisory lock on PostgreSQL. Raises
     `StoreError` where another process has it.
     """
-    busy = StoreError(f'{_named(engine.url)}: another bot {what} is running on this database')
+    busy = StoreError(f'{named(engine.url)}: another bot {what} is running on this database')
     if engine.dialect.name == 'postgresql':
         number = int.from_bytes(hashlib.sha256(f'vma-bot {what}'.encode()).digest()[:7], 'big')
         with _connected(engine) as connection:
@@ -159,7 +181,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
     try:
         connection = engine.connect()
     except SQLAlchemyError as error:
-        raise StoreError(f'{_named(engine.url)}: {_first_line(error)}') from error
+        raise StoreError(f'{named(engine.url)}: {_first_line(error)}') from error
     with connection:
         yield connection
 
@@ -172,7 +194,7 @@ def _migrate_patiently(engine: Engine, waiting: Callable[[str], None]) -> None:
         except DBAPIError as error:
             if not left or not _will_pass(error):
                 raise
-            waiting(f'{_named(engine.url)}: {_first_line(error)}')
+            waiting(f'{named(engine.url)}: {_first_line(error)}')
             time.sleep(PAUSE)
 
 
@@ -187,7 +209,7 @@ def _migrate(engine: Engine) -> None:
         return
     known = {one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
     if mine is not None and mine not in known:
-        raise StoreError(f'{_named(engine.url)}: made by a later version of the bot ({mine})')
+        raise StoreError(f'{named(engine.url)}: made by a later version of the bot ({mine})')
     upgrade(engine, 'head')
 
 
@@ -242,8 +264,9 @@ def _cleaned(given: Any) -> Any:
     return given
 
 
-def _named(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+def named(url: URL) -> str:
+    """Return what errors call a database: no password, and no options, which may have one."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import pygit2
 
+from bot import files
 from bot.errors import TreeError
 from bot.tree.words import Words, cut, left_out, line_of, trailer
 
@@ -113,7 +114,7 @@ class Lexicon:
         if self._cache is not None:
             with contextlib.suppress(OSError):
                 folder = self._cache / 'words'
-                folder.mkdir(parents=True, exist_ok=True)
+                files.ours(folder)
                 if os.access(folder, os.W_OK):
                     return folder
         return self._scratch / 'words'
@@ -184,10 +185,9 @@ def _gather(repository: pygit2.Repository, shard: Shard, folder: Path) -> None:
             inner = repository[at].peel(pygit2.Tree)
             rest += [str(one.id) for one in inner if one.filemode in (*FILES, FOLDER)]
     path = _place(folder, shard.key, 'shard')
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(path.parent)
     lines = b''.join(sorted(line_of(word) for word in found if not left_out(word)))
-    with _new(path) as temporary:
-        temporary.write_bytes(zlib.compress(lines, 1))
+    files.write(path, zlib.compress(lines, 1), durable=False)  # one that is torn counts as none
 
 
 def _unpack(folder: Path, shard: Shard, part: Path) -> bool:
@@ -205,15 +205,15 @@ def _unpack(folder: Path, shard: Shard, part: Path) -> bool:
 
 def _merge(parts: Sequence[Path], path: Path, temporary: Path) -> Path:
     """Make one sorted file of many, each line once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(path.parent)
     (temporary / 'none').touch()
-    files = [temporary / 'none', *parts]
+    sources = [temporary / 'none', *parts]
     at_once = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50)
-    with _new(path) as new:
+    with files.whole(path) as new:
         subprocess.run(
-            ['sort', '-m', '-u', f'--batch-size={min(at_once, len(files) + 1)}', '-T', temporary,
+            ['sort', '-m', '-u', f'--batch-size={min(at_once, len(sources) + 1)}', '-T', temporary,
              '-o', new, '--files0-from=-'],
-            input=b'\0'.join(os.fsencode(file) for file in files),
+            input=b'\0'.join(os.fsencode(file) for file in sources),
             env={'LC_ALL': 'C', 'PATH': os.environ.get('PATH', os.defpath)},
             capture_output=True,
             check=True,
@@ -221,18 +221,6 @@ def _merge(parts: Sequence[Path], path: Path, temporary: Path) -> Path:
         with new.open('ab') as file:
             file.write(trailer(file.tell()))
     return path
-
-
-@contextlib.contextmanager
-def _new(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what is written there gets its own name in one step."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix='.new-')
-    os.close(handle)
-    try:
-        yield Path(name)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 # --- workers ------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pygit2
 
-from bot import git
+from bot import files, git
 from bot.errors import TreeError
 
 
@@ -117,10 +117,11 @@ class Source:
 
     def fetch(self) -> str:
         """Run `git fetch` with the user's own settings; what it said. Raises `TreeError`."""
+        # The tree is public, and other users read it: with its user's umask.
         result = subprocess.run(
             ['git', '-C', str(self.path), 'fetch', '--all', '--tags'],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-            env={**os.environ, 'GIT_TERMINAL_PROMPT': '0'},
+            env={**os.environ, 'GIT_TERMINAL_PROMPT': '0'}, umask=files.usual_umask(),
         )  # fmt: skip
         if result.returncode:
             said = result.stderr.strip().splitlines() or [f'status {result.returncode}']

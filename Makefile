@@ -23,7 +23,9 @@ help:
 	@echo 'make deb           a Debian package, in build/deb'
 	@echo 'make test-deb      that package, in a Debian of its own (downloads 150 MB)'
 	@echo 'make pins          requirements/: the hashes of what constraints.txt pins'
-	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=mails: that one; mails-in: fuzzed mails)'
+	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=series, mails)'
+	@echo '                   or, with CAMPAIGN=mails-in, fuzzed mails come in; CAMPAIGN=machines:'
+	@echo '                   databases, networks and clocks fail'
 
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 

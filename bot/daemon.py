@@ -76,6 +76,8 @@ class Watcher:
     """What a mail's own domain says of it; None where signatures are not checked."""
     look_up: Callable[[Taken], Kept | None] = lambda _: {}
     """What the archive says of a series' prerequisites; None where it does not answer."""
+    heard: Callable[[float], None] = lambda _: None
+    """Is told what time it is by the archive's clock."""
     _gone: set[tuple[str, int]] = field(default_factory=set)  # what was said, to say it once
 
     def once(self) -> int:
@@ -97,7 +99,10 @@ class Watcher:
         self.store.settle(self.settle)
         for series in self.store.needing():
             failed = self._look_up(series) or failed
-        self.store.prune(self.keep)
+        # A clock that is ahead would have everything forgotten: the archive's has to agree.
+        dated = min((one.dated for one in self.mirrors if one.dated is not None), default=None)
+        if dated is not None:
+            self.store.prune(self.keep, dated)
         if failed is not None:
             raise failed
         return count
@@ -121,8 +126,13 @@ class Watcher:
     def _list(self, mirror: Mirror) -> int:
         started = time.monotonic()
         epochs = mirror.epochs()
+        now = self.clock()
+        if mirror.dated is not None:
+            self.heard(mirror.dated)
+            now = min(self.clock(), mirror.dated)
+            self.store.started_by(mirror.dated)
         cursors = self.store.cursors(mirror.name)
-        since = int(self.clock() - self.since)
+        since = int(now - self.since)
         if not cursors:
             self._begin(mirror, epochs, since)
             cursors = self.store.cursors(mirror.name)
@@ -328,7 +338,11 @@ class Worker:
             self.store.postpone(series, one_line(why, 1000), min(TREES_MOVE, self.patience))
         else:
             report = json_output.render(review)
-            self.store.finish(series, seconds, review.verdict, report, review.findings, response)
+            if not self.store.finish(
+                series, seconds, review.verdict, report, review.findings, response
+            ):
+                self.tell('judged-twice', series=series)
+                return
             self.tell(
                 'judged', series=series, msgid=taken.msgid, verdict=review.verdict,
                 findings=len(review.findings), seconds=seconds, **tallied(review),

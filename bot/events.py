@@ -42,6 +42,10 @@ EVENTS: Mapping[str, Kind] = {
     'metrics': Kind('debug', 'metrics: {where}'),
     'failed': Kind('error', '{reason}'),
     'trying-again': Kind('warning', '{reason}: trying again'),
+    'clock-jumped': Kind(
+        'warning',
+        'the clock jumped by {seconds} s: not believed unless it lasts for an hour',
+    ),
     'library': Kind('warning', '{logger}: {reason}'),
     # watching
     'polled': Kind(
@@ -66,6 +70,7 @@ EVENTS: Mapping[str, Kind] = {
     'note': Kind('warning', 'series {series}: {harness}: {reason}'),
     'judged': Kind('info', 'series {series}: {verdict}, {findings} findings, {seconds} s'),
     'incomplete': Kind('info', 'series {series}: {reason}'),
+    'judged-twice': Kind('info', 'series {series}: a review is there already; this one is dropped'),
     'does-not-apply': Kind('info', 'series {series}: {reason}'),
     'try-failed': Kind('warning', 'series {series}: try {tries} failed: {reason}'),
     'could-not-run': Kind(

@@ -161,10 +161,12 @@ class Mirror:
             commits = _back_to(repo, tip, self._found_again(repo, tip, epoch, place))
         if commits is None:
             assert place is not None
-            start = place.date - OVERLAP
+            # No later than `since`: the last known mail's date may be any, and what was removed
+            # with it is no reason to pass over others.
+            start = min(place.date - OVERLAP, since)
             self.warnings.append(
                 f'{self.name}/{epoch}: the last known mail ({place.msgid or place.commit[:12]}) is '
-                'gone from the archive; walking again from a day before it'
+                'gone from the archive; walking again from before it'
             )
             commits = _back_to(repo, tip, None) or []
         commits.reverse()

@@ -10,9 +10,9 @@ human. Before each mail policy is asked once more.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bot.errors import BotError
+from bot.errors import BotError, StoreError
 from bot.events import Tell
 from bot.mail import Mailer
 from bot.outgoing import (
@@ -56,6 +56,8 @@ class Sender:
     clock: Callable[[], float]
     stopped: Callable[[], bool]
     tell: Tell
+    _taken: dict[int, Accepted] = field(default_factory=dict)
+    """Mails that the server took, and the database did not hear of: it was away just then."""
 
     def recover(self) -> None:
         """Take up what a killed sender left. Only where there is no other."""
@@ -64,6 +66,9 @@ class Sender:
 
     def once(self) -> int:
         """Send all that may go now; how many went. Raises `BotError`."""
+        for mail, accepted in list(self._taken.items()):
+            self.outbox.settle(mail, accepted)
+            del self._taken[mail]
         self._find_out()
         count = 0
         for one in self.outbox.ready():
@@ -137,7 +142,12 @@ class Sender:
         sender = self.smtp.envelope or self.policy.address
         started = time.monotonic()
         delivery = self.mailer.send(sender, recipients, one.raw, lambda: self.outbox.claim(one.id))
-        state = self.outbox.settle(one.id, delivery)
+        try:
+            state = self.outbox.settle(one.id, delivery)
+        except StoreError:
+            if isinstance(delivery, Accepted):
+                self._taken[one.id] = delivery
+            raise
         self.tell(
             'sent' if isinstance(delivery, Accepted) else 'not-sent',
             mail=one.id, series=one.series, patch=one.n, msgid=one.msgid, author=one.author,

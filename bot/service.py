@@ -22,6 +22,7 @@ from bot import __version__, notify
 from bot.attest import Attester
 from bot.b4 import B4
 from bot.bases import prerequisites
+from bot.clock import Clock
 from bot.config import Config
 from bot.daemon import Crew, Watcher, Worker, alone
 from bot.errors import BotError, ConfigError
@@ -44,7 +45,7 @@ from bot.series import parse_mail
 from bot.session import ATTEST_SECONDS, Choice, Session
 from bot.signatures import Worth
 from bot.store import Store, Taken
-from bot.store.database import opened
+from bot.store.database import opened, patience
 from bot.store.orders import Said
 
 LOOK = 5.0
@@ -54,27 +55,29 @@ GRACE = 5.0
 
 
 @contextmanager
-def store_of(config: Config, tell: Tell | None = None) -> Iterator[Store]:
+def store_of(
+    config: Config, tell: Tell | None = None, clock: Callable[[], float] = time.time
+) -> Iterator[Store]:
     """Open the configured database; who is told of it waits for one that is locked."""
 
     def waiting(reason: str) -> None:
         if tell is not None:
             tell('trying-again', reason=reason)
 
-    store = Store(opened(config.url, waiting=waiting if tell is not None else None), time.time)
+    store = Store(opened(config.url, waiting=waiting if tell is not None else None), clock)
     try:
         yield store
     finally:
         store.close()
 
 
-def watcher_of(config: Config, store: Store, tell: Tell) -> Watcher:
+def watcher_of(config: Config, store: Store, tell: Tell, clock: Clock) -> Watcher:
     """Put the watcher of all configured lists together."""
     lore = config.lore
     mirrors = [Mirror(lore.urls[0], name, config.mirror, lore.timeout) for name in lore.lists]
     return Watcher(
-        store, mirrors, config.scope, config.since, config.settle, config.keep, time.time, tell,
-        _weigher(config), _asker(config),
+        store, mirrors, config.scope, config.since, config.settle, config.keep, clock, tell,
+        _weigher(config), _asker(config), clock.heard,
     )  # fmt: skip
 
 
@@ -142,27 +145,43 @@ def worker_of(config: Config, store: Store, tell: Tell) -> Worker:
 
 
 @contextmanager
-def judging(config: Config, tell: Tell) -> Iterator[Callable[[int], bool]]:
-    """Judge, in a process of the pool; what happens there is told to its parent."""
+def judging(config: Config, offset: float, tell: Tell) -> Iterator[Callable[[int], bool]]:
+    """
+    Judge, in a process of the pool; what happens there is told to its parent.
+
+    `offset` is that of the parent's clock.
+    """
     take_over(tell)
-    with store_of(config, tell) as store:
-        yield worker_of(config, store, tell).one
+    clock = Clock(offset)
+    with store_of(config, tell, clock) as store:
+        worker = worker_of(config, store, tell)
+
+        def judge(series: int) -> bool:
+            clock.heard(store.figures.latest())
+            return worker.one(series)
+
+        yield judge
 
 
 @contextmanager
-def _serving(command: str, config: Config, log: Log, *, once: bool) -> Iterator[tuple[Store, Tell]]:
+def _serving(
+    command: str, config: Config, log: Log, *, once: bool
+) -> Iterator[tuple[Store, Tell, Clock]]:
     """Open the database for a command of the service, and have told and counted what it does."""
-    with store_of(config, log) as store, measured(command, config, store, log) as tell:
+    clock = Clock()
+    with store_of(config, log, clock) as store, measured(command, config, store, log) as tell:
         take_over(tell)
+        clock.not_before(store.figures.latest())
+        clock.told = lambda seconds: tell('clock-jumped', seconds=round(seconds))
         if not once:
             tell('started', command=command, version=__version__)
-        yield store, tell
+        yield store, tell, clock
 
 
 def watch(config: Config, log: Log, *, once: bool) -> None:
     """Read lists into the store."""
-    with _serving('watch', config, log, once=once) as (store, tell):
-        watcher = watcher_of(config, store, tell)
+    with _serving('watch', config, log, once=once) as (store, tell, clock):
+        watcher = watcher_of(config, store, tell, clock)
         if once:
             watcher.once()
             return
@@ -173,8 +192,8 @@ def watch(config: Config, log: Log, *, once: bool) -> None:
 def work(config: Config, log: Log, *, once: bool, parked: bool = False) -> None:
     """Judge what is pending: alone on SQLite, or one of many on PostgreSQL."""
     with (
-        _serving('work', config, log, once=once) as (store, tell),
-        _crew(config, store, tell) as crew,
+        _serving('work', config, log, once=once) as (store, tell, clock),
+        _crew(config, store, tell, clock) as crew,
     ):
         if parked:
             tell('unparked', count=store.unpark())
@@ -183,9 +202,11 @@ def work(config: Config, log: Log, *, once: bool, parked: bool = False) -> None:
 
 def send(config: Config, log: Log, *, once: bool) -> None:
     """Send what is ready: the only one to do so on a database."""
-    with _serving('send', config, log, once=once) as (store, tell), store.alone('send'):
-        sender = sender_of(config, store, tell)
-        step = _sending(sender)
+    with (
+        _serving('send', config, log, once=once) as (store, tell, clock),
+        store.alone('send') as keep,
+    ):
+        step = _sending(sender_of(config, store, tell, clock), store, clock, keep)
         if once:
             step()
             return
@@ -193,7 +214,29 @@ def send(config: Config, log: Log, *, once: bool) -> None:
         _each(step, config.poll, _stopper(), tell)
 
 
-def sender_of(config: Config, store: Store, tell: Tell) -> Sender:
+def _sending(
+    sender: Sender, store: Store, clock: Clock, keep: Callable[[], None]
+) -> Callable[[], object]:
+    """
+    Return the sender's step: with the lock held, and the clock compared.
+
+    The first that succeeds takes up what a killed one has left.
+    """
+    begun = False
+
+    def step() -> None:
+        nonlocal begun
+        keep()
+        clock.heard(store.figures.latest())
+        if not begun:
+            sender.recover()
+            begun = True
+        sender.once()
+
+    return step
+
+
+def sender_of(config: Config, store: Store, tell: Tell, clock: Clock) -> Sender:
     """Put the sender together: `[smtp]`, or else git's own sendemail settings."""
     smtp, address = config.smtp, None
     if smtp is None:
@@ -207,23 +250,9 @@ def sender_of(config: Config, store: Store, tell: Tell) -> Sender:
         )
     archive = Archive(config.lore)
     return Sender(
-        store.outbox, Mailer(smtp), smtp, policy, archive.has, config.grace, time.time,
+        store.outbox, Mailer(smtp), smtp, policy, archive.has, config.grace, clock,
         config.stop_file.exists, tell,
     )  # fmt: skip
-
-
-def _sending(sender: Sender) -> Callable[[], None]:
-    """Return a sender's step; the first that succeeds takes up what a killed one has left."""
-    begun = False
-
-    def step() -> None:
-        nonlocal begun
-        if not begun:
-            sender.recover()
-            begun = True
-        sender.once()
-
-    return step
 
 
 def _each(
@@ -242,24 +271,23 @@ def _each(
 def run(config: Config, log: Log, *, once: bool) -> None:
     """Watch, work and send in one process."""
     with (
-        _serving('run', config, log, once=once) as (store, tell),
-        _crew(config, store, tell) as crew,
-        _posting(config, store, tell) as sender,
+        _serving('run', config, log, once=once) as (store, tell, clock),
+        _crew(config, store, tell, clock) as crew,
+        _posting(config, store, tell, clock) as posting,
     ):
-        watcher = watcher_of(config, store, tell)
+        watcher = watcher_of(config, store, tell, clock)
         if once:
             try:
                 watcher.once()
             finally:  # an archive that is down keeps nobody from judging
                 _work(config, crew, once=True)
-            if sender is not None:
-                _sending(sender)()
+            if posting is not None:
+                posting()
             return
         with _beside(lambda wait: watcher.loop(config.poll, wait), 'watch'), ExitStack() as stack:
-            if sender is not None:
-                step = _sending(sender)
+            if posting is not None:
                 stack.enter_context(
-                    _beside(lambda wait: _each(step, config.poll, wait, tell), 'send')
+                    _beside(lambda wait: _each(posting, config.poll, wait, tell), 'send')
                 )
             _work(config, crew, once=False)
 
@@ -290,23 +318,26 @@ def _beside(loop: Callable[[Callable[[float], bool]], None], name: str) -> Itera
 
 
 @contextmanager
-def _posting(config: Config, store: Store, tell: Tell) -> Iterator[Sender | None]:
-    """Have a sender, where there is something to send with."""
+def _posting(
+    config: Config, store: Store, tell: Tell, clock: Clock
+) -> Iterator[Callable[[], object] | None]:
+    """Have a sender's step, where there is something to send with."""
     if not config.mail.address or not config.mail.lists:
         yield None
         return
-    sender = sender_of(config, store, tell)
-    with store.alone('send'):
-        yield sender
+    sender = sender_of(config, store, tell, clock)
+    with store.alone('send') as keep:
+        yield _sending(sender, store, clock, keep)
 
 
 @contextmanager
-def _crew(config: Config, store: Store, tell: Tell) -> Iterator[Crew]:
+def _crew(config: Config, store: Store, tell: Tell, clock: Clock) -> Iterator[Crew]:
     """Have processes to judge with; on SQLite nobody else has."""
     worker_of(config, store, tell)  # what is wrong with the configuration is said here and now
     with ExitStack() as stack:
         lock = None if _is_postgresql(config) else stack.enter_context(alone(_lock(config)))
-        pool = stack.enter_context(Pool(config.processes, partial(judging, config), tell, lock))
+        make = partial(judging, config, clock.offset)
+        pool = stack.enter_context(Pool(config.processes, make, tell, lock))
 
         def alive() -> None:
             # A process that has said nothing for too long is worth a new start of all.
@@ -333,7 +364,19 @@ def _work_by_queue(config: Config, crew: Crew, *, once: bool) -> None:
     def waiting() -> list[int]:
         return [*crew.store.due(), *crew.store.begun()]
 
-    queue.work(config.url, crew.one, waiting, config.processes, crew.alive, wait=not once)
+    def failed(reason: str) -> None:
+        crew.tell('trying-again', reason=reason)
+
+    queue.work(
+        config.url,
+        crew.one,
+        waiting,
+        config.processes,
+        crew.alive,
+        wait=not once,
+        failed=failed,
+        given=patience(make_url(config.url)),
+    )
 
 
 def status(config: Config, *, as_json: bool) -> str:

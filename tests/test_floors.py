@@ -45,7 +45,18 @@ FLOORS = {
     # One and a quarter: the disk.
     1.25: ('files',),
     # Floor 1 and a half: a world that every module of floor 2 may use.
-    1.5: ('http', 'fetch', 'scratch', 'cgroup', 'walls', 'password', 'smtp', 'notify', 'git'),
+    1.5: (
+        'http',
+        'fetch',
+        'scratch',
+        'cgroup',
+        'walls',
+        'password',
+        'smtp',
+        'notify',
+        'git',
+        'clock',
+    ),
     # What a build uses is counted with what the machine has, that with its control groups.
     1.6: ('machine',),
     1.7: ('limits',),

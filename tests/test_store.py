@@ -12,10 +12,12 @@ from sqlalchemy import text
 from bot.assembly import Letter, letter
 from bot.errors import StoreError
 from bot.model import Finding, Hit, Scope, Severity
-from bot.outgoing import Hold, Reply
+from bot.outgoing import Hold, Reply, Silent
+from bot.outgoing import Post as May
 from bot.respond import Response
 from bot.store import Cursor, Row, Store
 from bot.store.database import opened, upgrade, version
+from bot.store.store import MOST_ANSWERS
 from tests.attesting import weigh
 from tests.lettering import DIFF, QUIET, Post, answer, post, series
 
@@ -325,6 +327,42 @@ def test_what_is_old_and_done_is_pruned(store: Store, clock: Clock) -> None:
     assert store.prune(200) == 0
     assert store.prune(50) == 5
     assert shown(store) == [('mm: b', 'pending')]
+
+
+def test_a_mail_that_may_still_go_is_never_pruned(store: Store, clock: Clock) -> None:
+    """Nor anything by our clock alone: one that is a year ahead would have all forgotten."""
+    take_in(store, series('a', 1))
+    store.take(1, most_kills=25)
+    raw = b'From: x\n\nbody\n'
+    reply = Reply(1, 'r@bot', 'a.1.1@x', 'Re: a', ('dev@example.org',), (), raw)
+    store.finish(1, 1.0, 'findings', '{}', (), Response(May('x', clock.now + 3600), (reply,)))
+    then = clock.now
+    clock.now += 365 * 86400
+    assert store.prune(86400, then) == 0
+    assert store.prune(86400) == 0
+    store.outbox.decided(1, Silent('x'))
+    assert store.prune(86400, then) == 0
+    assert store.prune(86400) == 1
+
+
+def test_a_first_start_that_is_ahead_is_put_right(store: Store, clock: Clock) -> None:
+    take_in(store, series('a', 1))
+    store.first_start(clock.now + 365 * 86400)
+    store.started_by(clock.now)
+    assert store.outbox.history(1).started == clock.now
+    store.started_by(clock.now + 86400)
+    assert store.outbox.history(1).started == clock.now
+
+
+def test_answers_without_an_end_do_not_keep_a_series_from_being_judged(store: Store) -> None:
+    first = series('a', 2)
+    take_in(store, [*first[:2], *(answer(first[1], f'r{n}') for n in range(MOST_ANSWERS + 20))])
+    take_in(store, first[2:])
+    taken = store.take(1, most_kills=25)
+    assert taken is not None
+    assert len(taken.mails) == MOST_ANSWERS + len(first)
+    assert taken.parts == len(first)
+    assert {one.raw for one in first} <= set(taken.mails)
 
 
 @pytest.mark.parametrize('first', ['0001', '0002', '0003'])

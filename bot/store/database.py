@@ -25,6 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
     StatementError,
 )
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from bot import files
 from bot.errors import StoreError
@@ -45,6 +46,17 @@ PASSES = re.compile(
     re.I,
 )
 LOCK = 8_317_036  # any number that is the same in all our processes
+WIRE = {
+    'connect_timeout': 10,
+    'keepalives_idle': 10,
+    'keepalives_interval': 5,
+    'keepalives_count': 4,
+    'tcp_user_timeout': 30_000,
+}
+"""
+How soon a connection to PostgreSQL counts as lost when its machine no longer answers: seconds, and
+milliseconds for the last. What the URL itself says comes first.
+"""
 
 
 def opened(
@@ -68,7 +80,7 @@ def opened(
     if parsed.drivername == 'sqlite' and parsed.database:
         _made_private(Path(parsed.database))
     try:
-        engine = create_engine(parsed, pool_pre_ping=True)
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=patience(parsed))
         if engine.dialect.name == 'sqlite':
             event.listen(engine, 'connect', _settings)
             event.listen(engine, 'begin', _begin)
@@ -108,6 +120,13 @@ def _made_private(path: Path) -> None:
             files.close(Path(f'{path}{end}'))
 
 
+def patience(url: URL) -> dict[str, int]:
+    """Return `WIRE`, less what the URL says itself; nothing for SQLite."""
+    if url.get_backend_name() != 'postgresql':
+        return {}
+    return {name: value for name, value in WIRE.items() if name not in url.query}
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Do all of it or nothing. `StoreError` where the database can't: no space, no server."""
@@ -127,6 +146,8 @@ def is_down(error: BaseException) -> bool:
     It is gone, full, locked, damaged, or not set up as it should be. In doubt it
     is: what was to be written is then written later, and nothing is passed over.
     """
+    if isinstance(error, NoConnectionError):
+        return True
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, 'sqlstate', None)
         if error.connection_invalidated:
@@ -145,23 +166,23 @@ def version(engine: Engine) -> tuple[str | None, str | None]:
 
 
 @contextmanager
-def only(engine: Engine, what: str) -> Iterator[None]:
+def only(engine: Engine, what: str) -> Iterator[Callable[[], None]]:
     """
     Hold the lock of the one `what` of a database; it goes with the process.
 
     A file beside a SQLite database, an advisory lock on PostgreSQL. Raises
-    `StoreError` where another process has it.
+    `StoreError` where another process has it. PostgreSQL forgets the lock with
+    the connection: what this gives is to be called before each step, and takes
+    the lock again where it is lost. It raises `StoreError` where that fails.
     """
     busy = StoreError(f'{named(engine.url)}: another bot {what} is running on this database')
     if engine.dialect.name == 'postgresql':
-        number = int.from_bytes(hashlib.sha256(f'vma-bot {what}'.encode()).digest()[:7], 'big')
-        with _connected(engine) as connection:
-            got = connection.execute(select(func.pg_try_advisory_lock(number))).scalar()
-            connection.commit()
-            if not got:
-                raise busy
-            yield
-            connection.execute(select(func.pg_advisory_unlock(number)))
+        lock = _Advisory(engine, what, busy)
+        lock.keep()
+        try:
+            yield lock.keep
+        finally:
+            lock.drop()
         return
     path = Path(f'{engine.url.database}.{what}.lock')
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -171,19 +192,9 @@ def only(engine: Engine, what: str) -> Iterator[None]:
         os.close(file)
         raise busy from error
     try:
-        yield
+        yield lambda: None
     finally:
         os.close(file)
-
-
-@contextmanager
-def _connected(engine: Engine) -> Iterator[Connection]:
-    try:
-        connection = engine.connect()
-    except SQLAlchemyError as error:
-        raise StoreError(f'{named(engine.url)}: {_first_line(error)}') from error
-    with connection:
-        yield connection
 
 
 def _migrate_patiently(engine: Engine, waiting: Callable[[str], None]) -> None:
@@ -201,6 +212,47 @@ def _migrate_patiently(engine: Engine, waiting: Callable[[str], None]) -> None:
 def _will_pass(error: DBAPIError) -> bool:
     """Whether a database only has to be waited for."""
     return PASSES.search(str(error.orig)) is not None
+
+
+class _Advisory:
+    """An advisory lock of PostgreSQL, on a connection of its own."""
+
+    def __init__(self, engine: Engine, what: str, busy: StoreError) -> None:
+        self._engine = engine
+        self._busy = busy
+        digest = hashlib.sha256(f'vma-bot {what}'.encode()).digest()
+        self._number = int.from_bytes(digest[:7], 'big')
+        self._connection: Connection | None = None
+
+    def keep(self) -> None:
+        """See that it is held."""
+        if self._connection is not None:
+            try:
+                self._connection.execute(select(1))
+                self._connection.commit()
+            except SQLAlchemyError:
+                self.drop()
+            else:
+                return
+        try:
+            self._connection = self._engine.connect()
+            got = self._connection.execute(select(func.pg_try_advisory_lock(self._number))).scalar()
+            self._connection.commit()
+        except SQLAlchemyError as error:
+            self.drop()
+            raise StoreError(f'{named(self._engine.url)}: {_first_line(error)}') from error
+        if not got:
+            self.drop()
+            raise self._busy
+
+    def drop(self) -> None:
+        """Close the connection, and so let go."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):
+                connection.invalidate()
+            with suppress(SQLAlchemyError):
+                connection.close()
 
 
 def _migrate(engine: Engine) -> None:

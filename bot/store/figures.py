@@ -67,3 +67,11 @@ class Figures:
             {row.name.removeprefix(POLLED): int(row.value) for row in polls},
             min(since, default=None),
         )
+
+    def latest(self) -> float | None:
+        """Return when any list was last read to its end, None where none was."""
+        with transaction(self._engine) as db:
+            said = db.execute(
+                select(FACTS.c.value).where(FACTS.c.name.startswith(POLLED))
+            ).scalars()
+            return max((float(one) for one in said), default=None)

@@ -42,6 +42,8 @@ OPEN = ('held', 'ready')
 DONE = ('sent', 'failed', 'rejected', 'dropped')
 UNKNOWN = ('claimed', 'unsure')
 MOST_TRIES = 8
+FURTHEST = 7 * int(DAY)
+"""Seconds. Longer waits are looked at again, as the store does."""
 FIRST_WAIT = 60
 """Seconds until a mail is tried again; twice as long each time."""
 
@@ -171,8 +173,15 @@ class Outbox:
     # --- sending ---
 
     def ready(self) -> list[Outgoing]:
-        """Return the mails that may go now, those that came first first."""
-        return list(self._rows(REPLIES.c.state == 'ready', REPLIES.c.not_before <= self._now))
+        """
+        Return the mails that may go now, those that came first first.
+
+        And those that are put off for very long: policy is asked again, since
+        it may have been by a clock that was ahead.
+        """
+        now = self._now
+        ripe = or_(REPLIES.c.not_before <= now, REPLIES.c.not_before > now + FURTHEST)
+        return list(self._rows(REPLIES.c.state == 'ready', ripe))
 
     def unknown(self) -> list[Outgoing]:
         """Return the mails that may have gone or not."""
@@ -199,7 +208,8 @@ class Outbox:
         """Keep what became of an attempt; the state that the mail is in now."""
         with transaction(self._engine) as db:
             row = db.execute(select(REPLIES).where(REPLIES.c.id == reply)).one()
-            if row.state not in ('ready', 'claimed'):
+            known = isinstance(delivery, Accepted) and row.state == 'unsure'
+            if row.state not in ('ready', 'claimed') and not known:
                 return str(row.state)  # the archive was quicker than we
             # An attempt counts however far it got.
             tries = row.tries + (row.state == 'ready')

@@ -20,7 +20,7 @@ from bot.store import attested, orders, unread
 from bot.store.attested import Unchecked
 from bot.store.database import is_down, only, transaction
 from bot.store.figures import Figures
-from bot.store.outbox import Outbox, forget, forget_replies
+from bot.store.outbox import UNKNOWN, Outbox, forget, forget_replies
 from bot.store.tables import (
     CURSORS,
     FACTS,
@@ -43,11 +43,19 @@ OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
 """States in which a mail that arrives may still change what is judged."""
 FURTHEST = DAY
 """Seconds. What is to wait longer was put off by a clock that has jumped back since."""
+AHEAD = 3600
+"""Seconds by which our clock may differ from the archive's."""
+MOST_ANSWERS = 500
+"""
+Answers of a series that are read for their trailers. b4 takes seconds for some hundred, and comes
+to no end with 10,000: anybody may write them, and the series is to be judged all the same.
+"""
+LARGEST_ANSWERS = 16 << 20
+"""Bytes of all of these."""
 SAID = 2000
 MOST_PATCHES = 10_000
-MOST_ANSWERS = 2000
 LARGEST = 64 << 20
-"""Bytes of the answers that a series is judged with; of its patches there may be twice as many."""
+"""Bytes of the patches that a series is judged with; twice as many are too much."""
 WAITED = 'its cover letter did not come'
 CHANGED = 'another mail counts for one of its patches'
 UNATTESTED = 3600
@@ -130,15 +138,27 @@ class Store:
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def alone(self, what: str) -> Iterator[None]:
-        """Hold the lock of the one `what` that a database has. Raises `StoreError`."""
-        with only(self._engine, what):
-            yield
+    def alone(self, what: str) -> Iterator[Callable[[], None]]:
+        """
+        Hold the lock of the one `what` that a database has. Raises `StoreError`.
+
+        It gives what is to be called before each step: it sees that the lock is still held.
+        """
+        with only(self._engine, what) as keep:
+            yield keep
 
     def first_start(self, when: float) -> None:
         """Say when the bot first started: nothing older is ever mailed about."""
         with transaction(self._engine) as db:
             db.execute(update(FACTS).where(FACTS.c.name == 'started').values(value=str(int(when))))
+
+    def started_by(self, when: float) -> None:
+        """Put right a first start that is later than `when`: the clock was ahead."""
+        mine = FACTS.c.name == 'started'
+        with transaction(self._engine) as db:
+            said = db.execute(select(FACTS.c.value).where(mine)).scalar()
+            if said is not None and float(said) > when + AHEAD:
+                db.execute(update(FACTS).where(mine).values(value=str(int(when))))
 
     # --- what arrives ---
 
@@ -905,12 +925,22 @@ class Store:
             row = db.execute(wanted.where(REVIEWS.c.series == series)).first()
         return None if row is None else (str(row.decision), str(row.decision_why))
 
-    def prune(self, keep: float) -> int:
-        """Forget series that nothing has happened to for `keep` seconds; how many mails went."""
-        oldest = self._now - keep
+    def prune(self, keep: float, now: float | None = None) -> int:
+        """
+        Forget series that nothing has happened to for `keep` seconds; how many mails went.
+
+        Never one that a mail of ours may still go for. `now`: it is no later
+        than that, whatever our clock says.
+        """
+        oldest = min(self._now, self._now if now is None else now) - keep
         done = ('reviewed', 'superseded', 'resent', 'skipped', 'incomplete', 'parked')
+        waiting = select(REPLIES.c.series).where(REPLIES.c.state.in_(('ready', *UNKNOWN)))
+        # By its own date, too: a clock that was behind at first has marked as old what was new.
+        old = or_(SERIES.c.posted < oldest, SERIES.c.posted > oldest + keep + AHEAD)
         with transaction(self._engine) as db:
-            gone = select(SERIES.c.id).where(SERIES.c.state.in_(done), SERIES.c.since < oldest)
+            gone = select(SERIES.c.id).where(
+                SERIES.c.state.in_(done), SERIES.c.since < oldest, old, SERIES.c.id.not_in(waiting)
+            )
             forget(db, gone)
             for table in (LOOKUPS, FINDINGS, REVIEWS, WORK, PATCHES, NODES):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
@@ -942,7 +972,7 @@ def _bounded(db: Connection, wanted: Sequence[int]) -> list[int]:
         raise LetterError(f'it has more than {MOST_PATCHES} mails')
     if sum(row.size for row in rows if row.kind != 'answer') > 2 * LARGEST:
         raise LetterError(f'its mails have more than {2 * LARGEST >> 20} MB')
-    left = LARGEST
+    left = LARGEST_ANSWERS
     for row in [row for row in rows if row.kind == 'answer'][:MOST_ANSWERS]:
         left -= row.size
         if left >= 0:

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 
 def programs() -> Path | None:
@@ -38,22 +39,31 @@ class Postgres:
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             self.port = int(probe.getsockname()[1])
-        log = (self._folder / 'log').open('wb')
-        self._server = subprocess.Popen(
-            [
-                binaries / 'postgres', '-D', data, '-h', ','.join(('127.0.0.1', *addresses)),
-                '-p', str(self.port),
-                '-k', self._folder, '-c', 'fsync=off',
-            ],
-            user=self._user,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,
-            cwd='/',
-        )  # fmt: skip
-        log.close()
         self._binaries = binaries
+        self._addresses = ('127.0.0.1', *addresses)
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, for the first time or again; returns when it answers."""
+        with (self._folder / 'log').open('ab') as log:
+            self._server = subprocess.Popen(
+                [
+                    self._binaries / 'postgres', '-D', self._folder / 'data',
+                    '-h', ','.join(self._addresses), '-p', str(self.port),
+                    '-k', self._folder, '-c', 'fsync=off',
+                ],
+                user=self._user,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+                cwd='/',
+            )  # fmt: skip
         self._wait()
+
+    def halt(self, how: Literal['fast', 'immediate']) -> None:
+        """Stop the server, which may be started again: in order, or as if it died."""
+        self._server.send_signal(signal.SIGINT if how == 'fast' else signal.SIGQUIT)
+        self._server.wait(60)
 
     def create(self, name: str) -> str:
         """Make an empty database; its URL."""

@@ -60,6 +60,12 @@ class PublicInbox:
             stream.append(_commit(raw, self.mails))
         self._import(repository, b''.join(stream))
 
+    def purge(self, raw: bytes) -> None:
+        """Remove a mail for good: its epoch's history is rewritten, as for a takedown."""
+        self._run('public-inbox-purge', str(self.inbox), stdin=raw)
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGHUP)
+
     def start(self) -> None:
         """Serve; returns when it answers."""
         pid = self.folder / 'pid'
@@ -99,7 +105,7 @@ class PublicInbox:
             ['git', '-C', str(repository), 'fast-import', '--quiet'], input=stream, check=True
         )
 
-    def _run(self, *words: str) -> None:
+    def _run(self, *words: str, stdin: bytes = b'') -> None:
         environment = {
             'PATH': '/usr/sbin:/usr/bin:/sbin:/bin',
             'HOME': str(self.folder),
@@ -109,7 +115,13 @@ class PublicInbox:
             'LC_ALL': 'C.UTF-8',
         }
         done = subprocess.run(
-            words, env=environment, capture_output=True, check=False, cwd=self.folder, timeout=120
+            words,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            cwd=self.folder,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr.decode()
 

@@ -2,10 +2,12 @@
 `make torture`: what must not be lost or done twice, while processes are killed at random.
 
 Two campaigns, each on each backend: `series` stream in while watcher and
-workers are killed; `mails` go out while the sender is. `CAMPAIGN=mails`,
-`BACKEND=sqlite` and `KILLS=N` choose, `SEED=S` repeats a run's decisions. By
-name alone: `mails-in`, 100,000 (`MAILS=N`) fuzzed mails from list to reply. The
-last lines say what came of it; exit code 1 where something was lost or twice.
+workers are killed; `mails` go out while the sender is. By name alone: `mails-in`,
+100,000 (`MAILS=N`) fuzzed mails from list to reply; `machines` kills nobody:
+databases, networks, clocks, archives and certificates fail. `CAMPAIGN=mails`,
+`BACKEND=sqlite` and `KILLS=N` (or `FAULTS=N`) choose, `SEED=S` repeats a run's
+decisions. The last lines say what came of it; exit code 1 where something was
+lost, twice or stopped.
 """
 
 import os
@@ -16,17 +18,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.torture import campaign, mails, mailsin
+from tests.torture import campaign, machines, mails, mailsin
 
-Result = campaign.Result | mails.Result | mailsin.Result
+Result = campaign.Result | mails.Result | mailsin.Result | machines.Result
 CAMPAIGNS: dict[str, Callable[..., Result]] = {
     'series': campaign.campaign,
     'mails': mails.campaign,
     'mails-in': mailsin.campaign,
+    'machines': machines.campaign,
 }
 UNNAMED = 'series,mails'
 """The campaigns of a run that names none."""
 KILLS = {'sqlite': 300, 'postgresql': 100}
+FAULTS = {'sqlite': 50, 'postgresql': 100}
 
 
 def main() -> int:
@@ -37,6 +41,8 @@ def main() -> int:
     for name in os.environ.get('CAMPAIGN', UNNAMED).split(','):
         for backend in os.environ.get('BACKEND', ','.join(KILLS)).split(','):
             kills = int(os.environ.get('KILLS') or KILLS[backend])
+            if name == 'machines':
+                kills = int(os.environ.get('FAULTS') or FAULTS[backend])
             with tempfile.TemporaryDirectory(prefix='torture-') as folder:
                 os.chmod(folder, 0o755)  # noqa: PTH101  # PostgreSQL runs as another user
                 lines.append(CAMPAIGNS[name](backend, kills, seed, Path(folder), print))

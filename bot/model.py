@@ -618,7 +618,10 @@ class Hit:
 
     `n` is the patch (0: cover letter or the whole series); `path` and `line`
     the place in its diff that a reply would quote, None where there is none.
-    `severity` None means the rule's own.
+    `message` and `advice` are our own sentences, with others' names in them at
+    most; `said` are lines that somebody else wrote (a compiler, a message),
+    which are shown as theirs. `severity` None means the rule's own. `key`
+    stands for `message` in the fingerprint, where there is no `symbol`.
     """
 
     n: int
@@ -631,6 +634,8 @@ class Hit:
     evidence: tuple[Evidence, ...] = ()
     severity: Severity | None = None
     flow: tuple[Evidence, ...] = ()
+    said: tuple[str, ...] = ()
+    key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ SLACK = 3600.0
 MANY = 100
 """People whom a patch goes to. More are somebody's game, or a human's to decide on."""
 
+COPIED = 60
+"""Addresses that a mail of ours is copied to. Whoever posts a patch writes its Cc as he likes."""
+
 
 @dataclass(frozen=True)
 class Recipients:
@@ -84,15 +87,20 @@ def recipients(
     policy: Policy,
     opted_out: Collection[str],
     known: Collection[str] = (),
+    people: Collection[str] = (),
     *,
     anyway: bool = False,
 ) -> Recipients:
     """
     Return whom an answer to a mail goes to; `known` are MAINTAINERS' lists.
 
+    `people` are those whom MAINTAINERS names for the files (lower case).
+
     The author; and the people of its own To and Cc, unless `recipients` is
     'author'. Lists only where they consented, and nobody at all unless one of
     these is among the mail's To and Cc (but `anyway`: only to be looked at).
+    Where these are more than `COPIED`, it goes to the author, the lists, and
+    those of `people` alone: nobody can have the bot write to a crowd.
     """
     there = (*envelope.to, *envelope.cc)
     consented = tuple(
@@ -114,6 +122,9 @@ def recipients(
         left_out.add(lower)
         if lower in _lower(policy.lists) or not (is_list(lower, known) or is_bot(lower, policy)):
             copied.append(one)
+    if len(copied) > COPIED:
+        ours = {*_lower(policy.lists), *people}
+        copied = [one for one in copied if one.email.lower() in ours][:COPIED]
     return Recipients((author,), tuple(copied), tuple(dict.fromkeys(consented)), '')
 
 

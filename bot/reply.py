@@ -10,14 +10,15 @@ stranger's text comes into them as values only.
 
 Whatever the text, the headers are made here: nothing that came from a mail
 gets into one unless it was read as a subject, a name, an address or a
-message-id, and is written anew.
+message-id, and is written anew. In the body it is quoted (`quote.py`), or a
+name in a sentence of ours (`voice.py`).
 """
 
 import hashlib
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.charset import SHORTEST, Charset
 from email.header import Header
 from email.utils import formataddr, formatdate
 from functools import lru_cache
@@ -29,37 +30,32 @@ from jinja2.sandbox import SandboxedEnvironment
 from bot.envelope import Envelope, envelope
 from bot.errors import ReplyError
 from bot.model import (
-    AppliedSeries,
     Author,
     Finding,
     Hit,
-    Hunk,
     Mail,
-    Patch,
     Review,
     Series,
-    Step,
 )
 from bot.outgoing import Asked, History, Letterhead, Policy, Reply
 from bot.plain import one_line, plain
 from bot.policy import Recipients, asked_before, mentioned, recipients, rules
+from bot.quote import Parent, Quoter, evidence, name_of, unmailed, wrote
+from bot.voice import LONGEST_SENTENCE, fits, fold, quoted, settled, shown, theirs
 
 MANY = 4
 """Mails. Where more patches have findings, there is one summary instead."""
-WIDTH = 72
-BEFORE, AFTER = 5, 2
-"""Lines of a hunk that are quoted around the line in question."""
-GAP = '> [ ... ]'
-LONGEST_LINE = 400
 LONGEST_SUBJECT = 400
 MOST_REFERENCES = 30
-MOST_EVIDENCE = 5
 LIMIT = 64 << 10
 """Characters of a mail. A longer one is cut, and says so."""
+# Whatever a library makes of email's registry (b4 does).
+UTF_8 = Charset('utf-8')
+UTF_8.header_encoding = SHORTEST
 TEMPLATES = ('patch', 'summary', 'places', 'closing', 'signature')
 MSGID = re.compile(r'[!-;=?-~]{1,900}')
-LONGEST_WORD = 500
-"""Characters of a message-id in a command: no line of a mail has more than 998 bytes."""
+# One that every shell takes as one word, and no program for an option.
+WORD = re.compile(r'[A-Za-z0-9][\w.+=%/-]{0,200}@[\w.-]{1,200}', re.A)
 # Messages that begin with what the patch does.
 VERB = re.compile(
     r'(?:adds|applies|assigns|breaks|builds|calls|casts|changes|describes|does|drops|ends|fails|fixes|'
@@ -70,23 +66,13 @@ PROSE = re.compile(r'[a-z][a-z-]* ')
 
 
 @dataclass(frozen=True)
-class _Parent:
-    """The mail that is answered. `msgid` is '' for a patch that was never mailed."""
-
-    msgid: str
-    subject: str
-    date: str
-    envelope: Envelope
-    references: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Writer:
     """
     What all mails share.
 
     `thread` are the mails of the series by message-id, `lists` the addresses
-    that MAINTAINERS says are lists. `anyway`: the mails are only looked at.
+    that MAINTAINERS says are lists, `people` those whom it names for the files.
+    `anyway`: the mails are only looked at.
     """
 
     policy: Policy
@@ -94,6 +80,7 @@ class Writer:
     history: History
     thread: Mapping[str, Mail]
     lists: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
     anyway: bool = False
 
     def first(self, series: Series) -> Envelope:
@@ -135,21 +122,21 @@ class Writer:
         self,
         review: Review,
         series: Series,
-        parent: _Parent,
+        parent: Parent,
         found: Sequence[Finding],
         fixed: Sequence[str],
     ) -> str:
         places = self._places(review, series, found)
         if not places[0]['quote']:
-            places[0]['quote'] = _quoted_subject(parent)
-        values = {'wrote': _wrote(parent), 'places': places}
+            places[0]['quote'] = [quoted(parent.subject, 160)]
+        values = {'wrote': wrote(parent), 'places': places}
         return self._rendered('patch', review, series, fixed, values)
 
     def _summary(
         self,
         review: Review,
         series: Series,
-        parent: _Parent,
+        parent: Parent,
         found: Sequence[Finding],
         fixed: Sequence[str],
     ) -> str:
@@ -160,15 +147,15 @@ class Writer:
             patches.append(
                 {
                     'number': f'{n}/{len(series.patches)}',
-                    'title': one_line(patch.subject) if patch is not None else '',
+                    'title': theirs(patch.subject, 160) if patch is not None else '',
                     'places': self._places(review, series, mine),
                 }
             )
         count = sum(1 for one in patches if one['title'])
         of = len(series.patches)
         values = {
-            'wrote': _wrote(parent),
-            'quote': _quoted_subject(parent),
+            'wrote': wrote(parent),
+            'quote': [quoted(parent.subject, 160)],
             'intro': f'{count} of the {of} patches may want another look.'
             if count
             else 'The series as a whole may want another look.',
@@ -194,11 +181,11 @@ class Writer:
             words.append(f'--base {base.commit[:12]}')
         if series.revision > 1 and series.msgid is not None:
             words.append(f'--revision {series.revision}')
-        words.append(_word(series.msgid))
+        words.append(_word(series))
         everything = {
-            'author': one_line(series.author.name or series.author.email),
-            'title': one_line(series.subject),
-            'base': f'{base.ref} {base.commit[:12]} ({one_line(why)})',
+            'author': name_of(series.author),
+            'title': theirs(series.subject),
+            'base': f'{theirs(base.ref)} {base.commit[:12]} ({why if fits(why) else theirs(why)})',
             'command': ' '.join(words),
             'fixed': list(fixed),
             'documentation': self.letterhead.documentation,
@@ -220,12 +207,12 @@ class Writer:
         self, review: Review, series: Series, found: Sequence[Finding]
     ) -> list[dict[str, Any]]:
         """The quotes of a patch, each with what is said below it."""
-        quoters: dict[int, _Quoter] = {}
+        quoters: dict[int, Quoter] = {}
         places: list[dict[str, Any]] = []
         last = None
         for finding in found:
             hit = finding.hit
-            quoter = quoters.setdefault(hit.n, _Quoter(review, series, hit.n))
+            quoter = quoters.setdefault(hit.n, Quoter(review, series, hit.n))
             if (hit.n, hit.path, hit.side, hit.line) != last:
                 last = (hit.n, hit.path, hit.side, hit.line)
                 places.append({'quote': quoter.upto(hit), 'findings': []})
@@ -234,13 +221,15 @@ class Writer:
                     'text': self._said(finding),
                     'rule': finding.rule,
                     'severity': finding.severity.label,
-                    'evidence': _evidence(hit),
+                    'evidence': evidence(hit),
                 }
             )
         return places
 
     def _said(self, finding: Finding) -> str:
         text = sentence(finding.hit)
+        if not fits(text):
+            text = theirs(text, LONGEST_SENTENCE)
         before = asked_before(self.history).get(finding.fingerprint)
         if before is not None:
             text += f' I asked this of v{before.revision} too.'
@@ -253,14 +242,14 @@ class Writer:
         there = {one.fingerprint for one in review.findings}
         there |= {one.finding.fingerprint for one in review.suppressed}
         return tuple(
-            f'{one.rule}: {one_line(one.symbol or one.path or "the series", 100)} (v{one.revision})'
+            shown(f'{one.rule}: {one.symbol or one.path or "the series"} (v{one.revision})')
             for fingerprint, one in asked_before(self.history).items()
             if fingerprint not in there and one.rule not in self.history.acked
         )
 
     # --- the mail ---
 
-    def _parent(self, series: Series, n: int) -> _Parent:
+    def _parent(self, series: Series, n: int) -> Parent:
         """The mail of patch `n` (0: the cover letter, or the first patch)."""
         patch = next((one for one in series.patches if one.n == n), None)
         msgid = patch.msgid if patch is not None else series.msgid
@@ -269,19 +258,20 @@ class Writer:
             patch = series.patches[0]
             mail = self.thread.get(patch.msgid) if patch.msgid is not None else None
         if mail is not None:
-            return _Parent(
+            return Parent(
                 mail.msgid if mail.msgid is not None and MSGID.fullmatch(mail.msgid) else '',
                 mail.subject, mail.date, envelope(mail), mail.references,
             )  # fmt: skip
-        return _unmailed(series, patch)
+        return unmailed(series, patch)
 
     def _replies(
-        self, series: Series, n: int, parent: _Parent, body: str, found: Sequence[Finding]
+        self, series: Series, n: int, parent: Parent, body: str, found: Sequence[Finding]
     ) -> tuple[Reply, ...]:
         """Put a mail together; none where it would go to nobody."""
         to = recipients(
-            parent.envelope, self.policy, self.history.opted_out, self.lists, anyway=self.anyway
-        )
+            parent.envelope, self.policy, self.history.opted_out, self.lists, self.people,
+            anyway=self.anyway,
+        )  # fmt: skip
         if to.refused or not (parent.msgid or self.anyway):
             return ()  # it goes to nobody, or would stand beside what it answers
         said = (series.msgid or '', str(series.revision), str(n), parent.msgid, body)
@@ -300,7 +290,7 @@ class Writer:
         )  # fmt: skip
         return (reply,)
 
-    def _headers(self, parent: _Parent, to: Recipients, subject: str, msgid: str) -> str:
+    def _headers(self, parent: Parent, to: Recipients, subject: str, msgid: str) -> str:
         head = self.letterhead
         lines = [
             ('From', _people((Author(head.name, head.address),))),
@@ -320,66 +310,6 @@ class Writer:
         return ''.join(f'{name}: {value}\n' for name, value in lines if value)
 
 
-class _Quoter:
-    """Quotes the lines of one patch, in their order, each once."""
-
-    def __init__(self, review: Review, series: Series, n: int) -> None:
-        steps = review.applied.steps if isinstance(review.applied, AppliedSeries) else ()
-        self.step: Step | None = next((one for one in steps if one.n == n), None)
-        self.patch = next((one for one in series.patches if one.n == n), None)
-        self.cover = series.cover
-        self.path: str | None = None
-        self.hunk: Hunk | None = None
-        self.done = 0
-
-    def upto(self, hit: Hit) -> list[str]:
-        """Return the quote that ends at (or just behind) the line of a hit."""
-        if hit.side == 'message':
-            return self._message(hit.line)
-        diff = self.step.file(hit.path) if self.step is not None and hit.path else None
-        if diff is None or hit.line is None:
-            return [f'> {hit.path}'] if hit.path is not None else []
-        lines: list[str] = []
-        if hit.path != self.path:
-            self.path, self.hunk = hit.path, None
-            lines += [f'> --- {_named("a", diff.old_path)}', f'> +++ {_named("b", diff.new_path)}']
-        for hunk in diff.hunks:
-            at = _index(hunk, hit)
-            if at is not None:
-                return lines + self._hunk(hunk, at)
-        return lines
-
-    def _hunk(self, hunk: Hunk, at: int) -> list[str]:
-        lines = []
-        if hunk is not self.hunk:
-            self.hunk, self.done = hunk, 0
-            lines.append(
-                f'> @@ -{hunk.old_start},{hunk.old_count} +{hunk.new_start},{hunk.new_count} @@'
-            )
-        start = max(self.done, at - BEFORE)
-        if start > self.done:
-            lines.append(GAP)
-        end = max(min(at + 1 + AFTER, len(hunk.lines)), self.done)
-        # Not into the next change: what stands below is about this one.
-        while end > at + 1 and hunk.lines[end - 1][:1] != b' ':
-            end -= 1
-        lines += [_quoted(line) for line in hunk.lines[start:end]]
-        self.done = max(self.done, end)
-        return lines
-
-    def _message(self, number: int | None) -> list[str]:
-        text = self.cover or ''
-        if self.patch is not None:
-            text = f'{self.patch.subject}\n\n{self.patch.message}'
-        lines = text.split('\n')
-        if number is None or not 1 <= number <= len(lines):
-            return [f'> {one_line(lines[0], 160)}'] if lines[0].strip() else []
-        first = number - 1
-        while first > 0 and number - first < 3 and lines[first - 1].strip():
-            first -= 1
-        return [f'> {plain(line, 160).rstrip()}' for line in lines[first:number]]
-
-
 def sentence(hit: Hit) -> str:
     """Return a hit's message and advice as sentences of a mail."""
     message = plain(hit.message)
@@ -393,54 +323,10 @@ def sentence(hit: Hit) -> str:
     )
 
 
-def _evidence(hit: Hit) -> list[str]:
-    shown = [
-        f'{one_line(one.path)}:{one.line}: {one_line(one.text, 160)}'
-        for one in hit.evidence[:MOST_EVIDENCE]
-    ]
-    if len(hit.evidence) > MOST_EVIDENCE:
-        shown.append(f'and {len(hit.evidence) - MOST_EVIDENCE} more')
-    return shown
-
-
-def _index(hunk: Hunk, hit: Hit) -> int | None:
-    """Which line of a hunk is the one that is meant."""
-    skip = b'-' if hit.side == 'new' else b'+'
-    number = hunk.new_start if hit.side == 'new' else hunk.old_start
-    for at, line in enumerate(hunk.lines):
-        if line[:1] == skip:
-            continue
-        if number == hit.line:
-            return at
-        number += 1
-    return None
-
-
-def _quoted(line: bytes) -> str:
-    try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        text = line.decode('latin-1')  # what the rest of the kernel's old files is in
-    return f'> {plain(text, LONGEST_LINE)}'.rstrip()
-
-
-def _quoted_subject(parent: _Parent) -> list[str]:
-    return [f'> {one_line(parent.subject, 160)}']
-
-
-def _named(side: str, path: str | None) -> str:
-    return '/dev/null' if path is None else f'{side}/{one_line(path, LONGEST_LINE)}'
-
-
-def _wrote(parent: _Parent) -> str:
-    name = one_line(parent.envelope.sender.name or parent.envelope.sender.email, 80)
-    date = one_line(parent.date, 60)
-    return f'On {date}, {name} wrote:' if date else f'{name} wrote:'
-
-
 def _tidy(text: str) -> str:
     """No trailing space but the signature's, no more than one empty line, not endless."""
-    lines = [line if line == '-- ' else line.rstrip() for line in plain(text, LIMIT).split('\n')]
+    whole = plain(settled(text), LIMIT)
+    lines = [line if line == '-- ' else line.rstrip() for line in whole.split('\n')]
     tidy = re.sub(r'\n{3,}', '\n\n', '\n'.join(lines)).strip('\n')
     return f'{tidy}\n'
 
@@ -455,7 +341,7 @@ def _environment(templates: tuple[tuple[str, str], ...]) -> SandboxedEnvironment
         keep_trailing_newline=True,
         autoescape=False,  # plain text
     )
-    environment.filters['wrap'] = _wrap
+    environment.filters['wrap'] = fold
     return environment
 
 
@@ -473,13 +359,6 @@ def _broken(name: str, error: TemplateError) -> ReplyError:
     return ReplyError(f'template {name}{where}: {one_line(str(error))}')
 
 
-def _wrap(text: str, width: int = WIDTH) -> str:
-    return '\n'.join(
-        textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False)
-        for paragraph in str(text).split('\n')
-    )
-
-
 # --- headers ------------------------------------------------------------------
 
 
@@ -490,19 +369,20 @@ def _subject(subject: str) -> str:
 
 def _encoded(name: str, text: str) -> str:
     """Fold a header's text, as encoded words where it is not ASCII."""
-    charset = 'us-ascii' if text.isascii() else 'utf-8'
-    return Header(text, charset, header_name=name, maxlinelen=76).encode()
+    return Header(
+        text, 'us-ascii' if text.isascii() else UTF_8, header_name=name, maxlinelen=76
+    ).encode()
 
 
 def _people(people: Iterable[Author]) -> str:
     written = []
     for one in people:
         name = one_line(one.name, 80)
-        written.append(formataddr((name, one.email), 'utf-8'))
+        written.append(formataddr((name, one.email), UTF_8))
     return ',\n\t'.join(written)
 
 
-def _references(parent: _Parent) -> str:
+def _references(parent: Parent) -> str:
     known = [one for one in parent.references if MSGID.fullmatch(one) and one != parent.msgid]
     if len(known) > MOST_REFERENCES:
         known = [known[0], *known[-MOST_REFERENCES + 1 :]]
@@ -513,17 +393,8 @@ def _addresses(read: Envelope) -> list[str]:
     return [one.email.lower() for one in (*read.to, *read.cc)]
 
 
-def _unmailed(series: Series, patch: Patch | None) -> _Parent:
-    """Stand in for the mail of a commit, or of a file that has no message-id."""
-    of = len(series.patches)
-    title = patch.subject if patch is not None else series.subject
-    author = patch.author if patch is not None else series.author
-    number = f' {patch.n}/{of}' if patch is not None and of > 1 else ''
-    return _Parent('', f'[PATCH{number}] {title}', '', Envelope(author, (), (), None), ())
-
-
-def _word(text: str | None) -> str:
-    """Write a stranger's message-id so that a shell takes it as one word."""
-    if text is None or len(text) > LONGEST_WORD or not text.isprintable():
+def _word(series: Series) -> str:
+    """Name a series for a command line; by a file where its message-id is no plain word."""
+    if series.msgid is None:
         return 'SERIES'
-    return text if re.fullmatch(r'[\w@.,:/+=%-]+', text) else "'" + text.replace("'", "'\\''") + "'"
+    return f'-- {series.msgid}' if WORD.fullmatch(series.msgid) else 'series.mbox'

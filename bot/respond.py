@@ -74,7 +74,8 @@ def _writer(
     known: Maintainers,
 ) -> Writer:
     mails = {mail.msgid: mail for mail in review.thread if mail.msgid is not None}
-    return Writer(policy, letterhead, history, mails, known.lists)
+    people = known.people(_paths(review))
+    return Writer(policy, letterhead, history, mails, known.lists, people)
 
 
 def _maintainers(review: Review) -> Maintainers:

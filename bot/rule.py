@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bot.model import (
@@ -32,12 +32,16 @@ from bot.model import (
     Subject,
 )
 from bot.series import trailers_of
+from bot.voice import fits
+from bot.voice import named as named  # for rules, which import no more of bot than this
 
 Check = Callable[[Subject], Iterator[Hit]]
 FIXES = re.compile(r'(?:commit\s+)?(?P<id>[0-9a-fA-F]{5,40})\b')
 """How the value of a Fixes: tag begins."""
 WORD = re.compile(r'[A-Za-z_]\w*')
 SHOWN = re.compile(r'(?<=[ \t])struct (\w+) \{')
+UNSAID = 'needs a look, for the reason below'
+"""Said where a rule's own words are none that we would say."""
 AUTHOR = Author('A Developer', 'dev@example.org')
 BASE = Base('case', 'base', '0' * 40, 'the case')
 
@@ -98,16 +102,29 @@ class Rule:
 
 
 def finding_of(rule: Rule, hit: Hit) -> Finding:
-    """Stamp a hit with rule id, severity and fingerprint."""
-    return Finding(rule.id, hit.severity or rule.severity, _fingerprint(rule, hit), hit)
+    """
+    Stamp a hit with rule id, severity and fingerprint.
+
+    What a rule says that is no sentence of ours (it may have a stranger's text
+    in it) is shown as somebody's words, not said.
+    """
+    return Finding(rule.id, hit.severity or rule.severity, _fingerprint(rule, hit), _voiced(hit))
+
+
+def _voiced(hit: Hit) -> Hit:
+    if not fits(hit.message):
+        hit = replace(hit, message=UNSAID, said=(hit.message, *hit.said))
+    if hit.advice is not None and not fits(hit.advice):
+        hit = replace(hit, advice=None, said=(*hit.said, hit.advice))
+    return hit
 
 
 def _fingerprint(rule: Rule, hit: Hit) -> str:
     """Stay the same from v1 to v2: no line number, no patch number, white space folded."""
-    said = hit.symbol or re.sub(r'\d+', '#', hit.message)
+    said = hit.symbol or re.sub(r'\d+', '#', hit.key or hit.message)
     parts = [rule.id, hit.path or '', said]
     parts += [f'{shown.path}:{" ".join(shown.text.split())}' for shown in hit.evidence]
-    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256('\0'.join(parts).encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
 
 # --- cases --------------------------------------------------------------------

@@ -19,14 +19,18 @@ from bot.rule import BASE, Case, Edit, Rule
 def check(subject: Subject) -> Iterator[Hit]:
     applied, base = subject.applied, subject.applied.base
     if isinstance(applied, DoesNotApply):
-        others = ''.join(f'; not to {_shown(one)} either: {one.reason}' for one in base.tried)
+        others = [(_shown(one), one.reason) for one in base.tried]
+        message = f'does not apply to {_base(base)}'
+        known = ''.join(f'; not to {ref} either: {reason}' for ref, reason in others)
         yield Hit(
             applied.n,
             applied.path,
             None,
-            f'does not apply to {_base(base)}: {applied.reason}{others}',
+            message,
             'Could it be rebased, or name its base-commit?',
             symbol=applied.path,
+            said=(applied.reason, *(f'{ref}: {reason}' for ref, reason in others)),
+            key=f'{message}: {applied.reason}{known}',
         )
     elif base.on_top:
         count = len(base.on_top)
@@ -35,9 +39,10 @@ def check(subject: Subject) -> Iterator[Hit]:
             None,
             None,
             f'applies to {_base(base)} only on top of {count} other '
-            f'patch{"es" if count > 1 else ""}, "{base.on_top[0]}" first',
+            f'patch{"es" if count > 1 else ""}',
             'These have to be merged before it.',
             symbol='prerequisites',
+            said=base.on_top,
         )
 
 

@@ -26,7 +26,7 @@ from typing import Literal
 from bot.csyntax import Call, Flow, Function, Point, calls, changed_line, flow_of, parse, text_of
 from bot.csyntax.syntax import walk
 from bot.model import Evidence, Hit, Severity, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 
 SET, COMPLETE, WHOLE = 'compat_set_desc_from_vma', '__compat_vma_mmap', 'compat_vma_mmap'
 HELPERS = {SET, COMPLETE, WHOLE}
@@ -207,7 +207,7 @@ class _Protocol:
         if state.phase in ('set', 'called', 'good', 'done') and self._changes(point, state.vma):
             when = 'after' if state.phase == 'done' else 'before'
             yield Fault(
-                'vma', 6, point.line, f'changes {state.vma} {when} {COMPLETE}()',
+                'vma', 6, point.line, f'changes {named(state.vma)} {when} {COMPLETE}()',
                 'The hook and its actions own the VMA from here on.',
             )  # fmt: skip
         if point.kind == 'return':
@@ -237,7 +237,7 @@ class _Protocol:
         if state.vma and given and given != state.vma:
             yield Fault(
                 'other-vma', 4, call.line,
-                f'fills {self.desc} from {state.vma}, and completes {given}',
+                f'fills {self.desc} from {named(state.vma)}, and completes {named(given)}',
                 f'{COMPLETE}() wants the VMA that the descriptor came from.',
             )  # fmt: skip
 
@@ -247,7 +247,7 @@ class _Protocol:
         if given and given not in self.others:
             yield Fault(
                 'other-desc', 4, call.line,
-                f'gives the hook {self.desc}, and completes {given.lstrip("&")}',
+                f'gives the hook {self.desc}, and completes {named(given.lstrip("&"))}',
                 f'{COMPLETE}() wants the descriptor that the hook got.',
             )  # fmt: skip
 

@@ -26,7 +26,7 @@ from tree_sitter import Node
 from bot.csyntax import Function, changed_line, parse, text_of
 from bot.csyntax.syntax import declared_name, line_of, walk
 from bot.model import Evidence, Hit, Severity, Snapshot, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._written import MOST, c_files, functions, newly, read
 
 # Cheap: a cast of a name to a pointer, and a parameter that is a pointer to const.
@@ -90,13 +90,14 @@ def _hit(step: Step, one: Cast) -> Iterator[Hit]:
     if where is None:
         return
     shown = parse(step.post.read(one.path) or b'').line(line).strip()
+    target = named(one.target)
     yield Hit(
         step.n,
         one.path,
         where[0],
         f'{one.function.name}() casts the const of its parameter {one.parameter} away '
-        f'and stores it in {one.target}',
-        f'Could {one.target} point to const, or should the parameter not promise it?',
+        f'and stores it in {target}',
+        f'Could {target} point to const, or should the parameter not promise it?',
         side=where[1],
         symbol=f'{one.function.name}.{one.parameter}',
         evidence=() if where == (line, 'new') else (Evidence(one.path, line, shown),),

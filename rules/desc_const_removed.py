@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from bot.csyntax import Member, parse
 from bot.csyntax.syntax import line_of, node_text, walk
 from bot.model import Evidence, Hit, Severity, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._copies import COPIES
 
 STRUCT = 'vm_area_desc'
@@ -65,7 +65,7 @@ def _hit(subject: Subject, step: Step, path: str, dropped: list[tuple[Member, Me
     else:
         needed = list(_assigned(subject, set(names)))
         evidence = [shown for shown, _ in needed]
-        by = _list(sorted({shown.path for shown in evidence}))
+        by = _list(sorted({named(shown.path) for shown in evidence}))
         patches = _list([str(n) for n in sorted({n for _, n in needed})])
         message += (
             f'; {by} (patch {patches}) assigns to it' if needed else '; nothing here needs that'

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 from bot.csyntax import changed_line, introduced, parse
 from bot.model import Evidence, Hit, Severity, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._filled import WORDS, Fault, faults
 from rules._written import read
 
@@ -82,7 +82,7 @@ def _hit(subject: Subject, at: int, one: Fault, all_of_it: list[Fault]) -> Hit |
         path,
         where[0],
         f'{one.callee}() sets members of a struct {one.filler.struct} but not {missing}, '
-        f'and {one.caller.name}() passes it an uninitialised {one.local}',
+        f'and {one.caller.name}() passes it an uninitialised {named(one.local)}',
         f'Patch {mended} mends it; could that be part of this one?'
         if mended
         else f'A memset() or an assignment of the whole in {one.callee}() would do.',

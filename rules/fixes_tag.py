@@ -21,6 +21,7 @@ from rules._trailers import Trailer, trailers
 
 NAME = 'fixes'
 LEAST = 12
+FORM = f'Expected is {LEAST} digits of the commit, and its subject in brackets and quotation marks.'
 TAG = re.compile(r'(?P<id>[0-9a-fA-F]{5,40}) \("(?P<subject>.+)"\)(?:\s*#.*)?')
 
 
@@ -39,31 +40,29 @@ def _tag(patch: Patch, one: Trailer, facts: Facts) -> Iterator[Hit]:
     number = start['id'].lower() if start is not None else None
     known = facts.commits.get(number, ()) if number is not None else ()
     if number is None:
-        yield _hit(patch, one, 'has a Fixes: tag without a commit id', _form(None))
+        yield _hit(patch, one, 'has a Fixes: tag without a commit id', FORM)
     elif len(known) > 1:
-        yield _hit(patch, one, f'fixes {number}, and {len(known)} commits begin so', _form(None))
+        yield _hit(patch, one, f'fixes {number}, and {len(known)} commits begin so', FORM)
     elif not known:
         if facts.whole:
             yield _hit(patch, one, f'fixes {number}, and the tree has no such commit', None)
     elif found is None:
-        yield _hit(
-            patch, one, f'has a Fixes: tag for {number} that programs can not read', _form(known[0])
-        )
+        what = f'has a Fixes: tag for {number} that programs can not read'
+        yield _hit(patch, one, what, FORM, known[0])
     elif _plain(found['subject']) != _plain(known[0]):
-        yield _hit(patch, one, f'fixes {number}, whose subject is another', f'It is "{known[0]}".')
+        what = f'fixes {number}, whose subject is another'
+        yield _hit(patch, one, what, 'It is the one below.', known[0])
     elif len(number) < LEAST:
-        yield _hit(patch, one, f'fixes {number}, in fewer than {LEAST} digits', _form(known[0]))
+        yield _hit(patch, one, f'fixes {number}, in fewer than {LEAST} digits', FORM, known[0])
 
 
-def _hit(patch: Patch, one: Trailer, message: str, advice: str | None) -> Hit:
+def _hit(
+    patch: Patch, one: Trailer, message: str, advice: str | None, subject: str | None = None
+) -> Hit:
     return Hit(
-        patch.n, None, one.line, message, advice, side='message', symbol=f'Fixes {one.value[:12]}'
-    )
-
-
-def _form(subject: str | None) -> str:
-    shown = subject if subject is not None else 'subject'
-    return f'Expected is {LEAST} digits of the commit, and ("{shown}").'
+        patch.n, None, one.line, message, advice, side='message', symbol=f'Fixes {one.value[:12]}',
+        said=(f'("{subject}")',) if subject is not None else (),
+    )  # fmt: skip
 
 
 def _plain(subject: str) -> str:

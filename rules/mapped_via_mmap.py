@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from bot.csyntax import Function, calls, changed_line, introduced, parse
 from bot.model import Evidence, Hit, Severity, Side, Snapshot, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._hooks import LARGEST, Hook, assigned_operations, code, hooks, judged, operations
 
 HEADER, CHECK = 'include/linux/fs.h', b'__vma_check_mmap_hook'
@@ -79,7 +79,7 @@ def _hit(step: Step, one: Found, where: tuple[int, Side]) -> Hit:
         step.n,
         one.path,
         where[0],
-        f'{one.function.name}() sets {one.ops}, which has .mapped, {how}',
+        f'{one.function.name}() sets {named(one.ops)}, which has .mapped, {how}',
         '__vma_check_mmap_hook() warns of that and fails the mapping.',
         side=where[1],
         symbol=one.function.name,

@@ -115,9 +115,11 @@ def _hit(n: int, where: str, claim: _Claim, line: int | None) -> Hit:
         n,
         None,
         line,
-        f'{where} says "{claim.words}", and no patch of the series touches {FOLDER}',
+        f'{where} says this, and no patch of the series touches {FOLDER}',
         'Did that part get lost, or is the sentence from an earlier version?',
         side='message',
+        said=(claim.words,),
+        key=f'{where} says "{claim.words}", and no patch of the series touches {FOLDER}',
     )
 
 

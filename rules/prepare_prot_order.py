@@ -24,7 +24,7 @@ from tree_sitter import Node
 from bot.csyntax import Point, calls, text_of
 from bot.csyntax.syntax import line_of, walk
 from bot.model import Hit, Severity, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._hooks import MOST_VISITS, Fault, Hook, choices, fails, hooks, reported
 
 HEADER = 'include/linux/mm.h'
@@ -91,7 +91,7 @@ def _late(hook: Hook, name: str, captures: re.Pattern[str]) -> Iterator[Fault]:
         if line in told:
             continue
         told.add(line)
-        action = text_of(state.action.child_by_field_name('function'))
+        action = named(text_of(state.action.child_by_field_name('function')))
         yield Fault(
             hook.function,
             f'late {name}',

@@ -26,7 +26,7 @@ from tree_sitter import Node
 from bot.csyntax import Call, Function, Point, calls, parse, text_of
 from bot.csyntax.syntax import line_of, walk
 from bot.model import Hit, Severity, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._hooks import (
     MOST_VISITS,
     Fault,
@@ -201,7 +201,7 @@ def _allocation(hook: Hook) -> Iterator[Fault]:
                 hook.function,
                 'allocates private_data',
                 line,
-                f'{hook.name}() stores what {allocated}() returns in {target}',
+                f'{hook.name}() stores what {named(allocated)}() returns in {target}',
                 'The mapping may yet be merged or fail, and then nobody frees it: '
                 'vm_ops->mapped() is the place for it.',
             )

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from bot.csyntax import calls, parse, text_of
 from bot.csyntax.syntax import line_of, walk
 from bot.model import Hit, Severity, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules._hooks import Fault, Hook, hooks, is_static, reported
 from rules._locks import kept, may_release, releases
 
@@ -121,7 +121,7 @@ def _locks(hook: Hook, text: bytes) -> Iterator[Fault]:
             ]
             if not is_static(hook.function) or any(may_release(one, held) for one in callers):
                 continue
-        shown = f'{held.shown} held' if held.shown.endswith('()') else f'{held.shown} locked'
+        shown = named(held.shown) + (' held' if held.shown.endswith('()') else ' locked')
         yield Fault(
             hook.function,
             f'lock {held.lock}',

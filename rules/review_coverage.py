@@ -39,9 +39,10 @@ def check(subject: Subject) -> Iterator[Hit]:
                 None,
                 1,
                 f'has {len(given)} of {wanted} reviews of people who look after its files',
-                f'MAINTAINERS names {shown}.',
+                'MAINTAINERS names these.',
                 side='message',
                 symbol=f'Reviewed-by: {patch.subject}',
+                said=(shown,),
             )
 
 

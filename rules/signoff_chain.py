@@ -30,6 +30,7 @@ class Fault:
     advice: str
     symbol: str
     line: int | None = None
+    person: Author | None = None
 
 
 def check(subject: Subject) -> Iterator[Hit]:
@@ -43,6 +44,7 @@ def check(subject: Subject) -> Iterator[Hit]:
                 fault.advice,
                 side='message',
                 symbol=f'{fault.symbol}: {patch.subject}',
+                said=(str(fault.person),) if fault.person is not None else (),
             )
 
 
@@ -53,9 +55,10 @@ def _faults(patch: Patch) -> Iterator[Fault]:
         return
     if not _by(patch.author, signed):
         yield Fault(
-            f'has no Signed-off-by of its author, {patch.author}',
+            'has no Signed-off-by of its author',
             'Is it under another name or address?',
             f'{SIGNED} author',
+            person=patch.author,
         )
     yield from _developers(patch)
     committer = patch.committer
@@ -63,9 +66,10 @@ def _faults(patch: Patch) -> Iterator[Fault]:
         return
     if not _by(committer, signed):
         yield Fault(
-            f'has no Signed-off-by of its committer, {committer}',
+            'has no Signed-off-by of its committer',
             'Who applies a patch signs it off, too.',
             f'{SIGNED} committer',
+            person=committer,
         )
 
 
@@ -79,10 +83,11 @@ def _developers(patch: Patch) -> Iterator[Fault]:
         later = [other for other in every[at + 1 :] if other.name.lower() == SIGNED.lower()]
         if not _by(developer, later):
             yield Fault(
-                f'names {developer} as a co-developer, and no Signed-off-by of theirs follows',
+                'names a co-developer, and no Signed-off-by of theirs follows',
                 'It belongs right below the Co-developed-by.',
                 f'{SIGNED} {developer.email}',
                 one.line,
+                developer,
             )
 
 

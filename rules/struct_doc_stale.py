@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from bot.csyntax import Definition, changed_line, introduced, parse, tokens
 from bot.model import Evidence, Hit, Severity, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 
 QUOTE = re.compile(rb'^([ \t]+)struct (\w+) \{', re.M)
 TOKENS = operator.attrgetter('tokens')
@@ -47,7 +47,7 @@ def check(subject: Subject) -> Iterator[Hit]:
                         step.n,
                         path,
                         where[0],
-                        f'struct {name} changes here, {document} still shows it as it was',
+                        f'struct {name} changes here, {named(document)} still shows it as it was',
                         'Please update the document too.',
                         side=where[1],
                         symbol=name,

@@ -28,7 +28,7 @@ from tree_sitter import Node
 from bot.csyntax import Call, Flow, Function, Point, Source, calls, changed_line, parse
 from bot.csyntax.syntax import line_of, node_text
 from bot.model import Evidence, Hit, Severity, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules import _paths as paths
 
 ENDS = re.compile(
@@ -125,7 +125,7 @@ def _hit(subject: Subject, step: Step, use: Use) -> Hit | None:
         step.n,
         use.path,
         where[0],
-        f'{use.function.name}() uses {ended.vma} after {ended.by}() {HOW[ended.failing]}',
+        f'{use.function.name}() uses {named(ended.vma)} after {ended.by}() {HOW[ended.failing]}',
         'A later patch of the series mends this; could that be part of this one?'
         if mended
         else 'Could what it needs be read before the call?',

@@ -25,7 +25,7 @@ from functools import partial
 
 from bot.csyntax import Function, changed_line, parse
 from bot.model import Evidence, FileDiff, Hit, Severity, Snapshot, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules import _paths as paths
 from rules import _vm_ops as ops
 
@@ -95,11 +95,12 @@ def _hit(step: Step, use: ops.Use) -> Hit | None:
         return None
     source = parse(step.post.read(use.path) or b'')
     shown = () if where == (use.line, 'new') else (use.line,)
+    owner = named(use.owner)
     return Hit(
         step.n,
         use.path,
         where[0],
-        f'{use.function.name}() uses {use.owner}->vm_ops->{use.member} without a test of vm_ops',
+        f'{use.function.name}() uses {owner}->vm_ops->{use.member} without a test of vm_ops',
         'An anonymous mapping has none; can one get here?',
         side=where[1],
         symbol=use.function.name,

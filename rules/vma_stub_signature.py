@@ -24,7 +24,7 @@ from typing import Literal
 
 from bot.csyntax import Definition, changed_line, parse
 from bot.model import Evidence, FileDiff, Hit, Severity, Snapshot, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules import _copies as copies
 
 PLACES = (copies.STUBS, copies.CUSTOM)
@@ -102,7 +102,7 @@ def _step(subject: Subject, step: Step) -> Iterator[Hit]:
             step.n,
             place,
             number,
-            f'{name}() changes its signature here, its stand-in in {left[0].path} does not',
+            f'{name}() changes its signature here, its stand-in in {named(left[0].path)} does not',
             'Please change it there too, so that the VMA tests call what the kernel calls.',
             side=side,
             symbol=name,

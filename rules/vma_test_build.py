@@ -34,7 +34,7 @@ from bot.model import (
     Subject,
     TestsFailed,
 )
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 
 STUBS = 'include/stubs.h'
 NO_FUNCTION = re.compile(
@@ -45,6 +45,8 @@ NO_NAME = re.compile(r"unknown type name|use of undeclared|'\w+' undeclared")
 WEIGHTY_GONE = re.compile(r'-(?:[DfmO]|std=|W(?!no-|l,))')
 WEIGHTY_NEW = re.compile(r'-(?:[UmO]|f(?!sanitize=)|std=|Wno-|w\Z)')
 MAKEFILE = re.compile(r'(?:\A|/)(?:Makefile|Kbuild)[^/]*\Z|\.mk\Z')
+MAKE_FAILS = Diagnostic('error', 'make fails')
+BAILS = 'it bails out: '
 SHOWN = {'warnings': 5, 'tests': 10, 'flags': 6}
 
 Ran = Passed | TestsFailed
@@ -100,15 +102,22 @@ class _At:
         advice: str | None = None,
         *,
         severity: Severity | None = None,
-        named: bool = True,
+        by_name: bool = True,
         place: Place | None = None,
+        words: tuple[str, ...] = (),
+        key: str | None = None,
     ) -> Hit:
-        """Make a hit of what was said, with its place as evidence where the diff lacks it."""
+        """
+        Make a hit of what was said, with its place as evidence where the diff lacks it.
+
+        `words` are the build's own. `by_name`: the name that was said stands for it.
+        """
         where = said or Diagnostic('error', '')
         path, line, side = place or _where(self, where)
         return Hit(
             self.build.n, path, line, message, advice, side=side, severity=severity,
-            symbol=where.symbol if named else None, evidence=_evidence(self, where, path, line),
+            symbol=where.symbol if by_name else None, evidence=_evidence(self, where, path, line),
+            said=words, key=key,
         )  # fmt: skip
 
 
@@ -148,20 +157,25 @@ def _harness(subject: Subject, builds: tuple[Build, ...]) -> Iterator[Hit]:
 def _build_broken(at: _At, outcome: BuildFailed) -> Hit:
     mended = next((n for n, _ in at.later()), None)
     said = _resolved(at, _cause(outcome))
-    message = f'breaks {at.tests}{at.when(mended, "mended")}: {said.text.rstrip(".")}'
+    message = f'breaks {at.tests}{at.when(mended, "mended")}'
+    key = f'{message}: {said.text.rstrip(".")}'
     lacks = None
-    if at.build.dir and said.symbol is not None and NO_FUNCTION.match(said.text):
+    if said.symbol is None or named(said.symbol) != said.symbol:
+        pass
+    elif at.build.dir and NO_FUNCTION.match(said.text):
         stubs = f'{at.build.dir}/{STUBS}'
         where = stubs if at.step.post.read(stubs) is not None else at.build.dir
         lacks = f'a stub for {said.symbol}() in {where}'
-    elif at.build.dir and said.symbol is not None and NO_NAME.search(said.text):
+    elif at.build.dir and NO_NAME.search(said.text):
         lacks = f'a definition of {said.symbol} in {at.build.dir}'
     advice = f'Does this want {lacks}?' if lacks else None
     if mended is not None and lacks:
         advice = f'Patch {mended} mends it; does this one want {lacks}, so that each builds?'
     elif mended is not None:
         advice = f'Patch {mended} mends it; could the two be one, so that each patch builds?'
-    return at.hit(said, message, advice)
+    if said == MAKE_FAILS:
+        return at.hit(said, key, advice)
+    return at.hit(said, message, advice, words=(said.text,), key=key)
 
 
 def _cause(outcome: BuildFailed) -> Diagnostic:
@@ -172,7 +186,7 @@ def _cause(outcome: BuildFailed) -> Diagnostic:
     when it warned of the same symbol.
     """
     if not outcome.errors:
-        return Diagnostic('error', 'make fails')
+        return MAKE_FAILS
     first = outcome.errors[0]
     lacking = [one for one in outcome.errors if one.symbol is not None and _lacks(one)]
     said = lacking[0] if lacking and not first.text.startswith('expected') else first
@@ -200,8 +214,7 @@ def _tests(at: _At, outcome: Ran) -> Iterator[Hit]:
         if not new and isinstance(at.before, Passed):
             mended = next((n for n, later in at.later() if isinstance(later, Passed)), None)
             when = at.when(mended, 'pass again')
-            reason = outcome.reason.rstrip('.').replace('it ends', 'their run ends')
-            yield at.hit(None, f'{at.tests} no longer pass{when}: {reason}')
+            yield _no_pass(at, f'{at.tests} no longer pass{when}', outcome)
         elif not new and outcome.run is None and not stopped:
             yield at.hit(None, f'{at.tests} no longer run to their end{at.when()}')
     if outcome.run is not None and at.before.run is not None and outcome.run < at.before.run:
@@ -209,6 +222,17 @@ def _tests(at: _At, outcome: Ran) -> Iterator[Hit]:
             None, f'fewer of {at.tests} run: {outcome.run}, and {at.before.run} before this patch',
             'Is that meant?', severity=Severity.WARNING,
         )  # fmt: skip
+
+
+def _no_pass(at: _At, message: str, outcome: TestsFailed) -> Hit:
+    """Say why a run is none that passed: in our words, and what the run itself says in its own."""
+    reason = outcome.reason.rstrip('.').replace('it ends', 'their run ends')
+    key = f'{message}: {reason}'
+    if outcome.sanitizer:
+        return at.hit(None, message, words=(reason,), key=key)
+    if (why := reason.removeprefix(BAILS)) != reason:
+        return at.hit(None, f'{message}: {BAILS.rstrip(": ")}', words=(why,), key=key)
+    return at.hit(None, key)
 
 
 def _failing(at: _At, failed: Diagnostic) -> Hit:
@@ -219,10 +243,21 @@ def _failing(at: _At, failed: Diagnostic) -> Hit:
         or (later.run is not None and not _known(failed, _failures(later)))
     )
     if failed.kind == 'sanitizer':
-        return at.hit(failed, f'{failed.text}{at.when(next(again, None), "gone")}')
+        when = at.when(next(again, None), 'gone')
+        message = f'a sanitizer reports an error in {at.tests}{when}'
+        return at.hit(failed, message, words=(failed.text,), key=f'{failed.text}{when}')
     when = at.when(next(again, None), 'passes again')
     name = f' {failed.symbol}' if failed.symbol else ''
-    return at.hit(failed, f'the {at.build.harness} test{name} fails{when}: {failed.text}')
+    key = f'the {at.build.harness} test{name} fails{when}: {failed.text}'
+    if failed.symbol is None:
+        return at.hit(
+            failed, f'a test of {at.tests} fails{when}', words=(failed.text,), key=key
+        )  # fmt: skip
+    if named(failed.symbol) == failed.symbol:
+        message = f'the {at.build.harness} test {failed.symbol} fails{when}'
+        return at.hit(failed, message, words=(failed.text,))
+    words = (f'{failed.symbol}: {failed.text}',)
+    return at.hit(failed, f'a test of {at.tests} fails{when}', words=words)
 
 
 def _failures(outcome: Ran) -> tuple[Diagnostic, ...]:
@@ -271,9 +306,10 @@ def _warnings(at: _At, outcome: Ran) -> Iterator[Hit]:
         there = next((one for one in at.broken if _warned(one.build.outcome, warning)), at)
         said = _resolved(there, warning)
         # The text tells two warnings of one name apart, so no symbol stands for it.
+        message = f'adds a compiler warning to {at.tests}'
         yield there.hit(
-            said, f'adds a compiler warning to {at.tests}: {said.text}',
-            severity=Severity.WARNING, named=False,
+            said, message, severity=Severity.WARNING, by_name=False,
+            words=(said.text,), key=f'{message}: {said.text}',
         )  # fmt: skip
     if (more := len(ordered) - SHOWN['warnings']) > 0:
         message = f'adds {more} more compiler warning{"s" * (more > 1)} to {at.tests}'
@@ -300,15 +336,16 @@ def _flags(at: _At, before: tuple[str, ...], now: tuple[str, ...]) -> Iterator[H
     if not gone and not new:
         return
     weighty = any(map(WEIGHTY_GONE.match, gone)) or any(map(WEIGHTY_NEW.match, new))
-    said = '; '.join(
+    said = tuple(
         f'{word} {_listed(sorted(flags, key=lambda one: not by.match(one)))}'
         for word, flags, by in (('no longer', gone, WEIGHTY_GONE), ('now', new, WEIGHTY_NEW))
         if flags
     )
     severity = Severity.WARNING if weighty else Severity.NOTE
     there, place = _flags_place(at, (*new, *gone))
-    message = f'builds {at.tests} with other flags: {said}'
-    yield there.hit(None, message, severity=severity, place=place)
+    message = f'builds {at.tests} with other flags'
+    key = f'{message}: {"; ".join(said)}'
+    yield there.hit(None, message, severity=severity, place=place, words=said, key=key)
 
 
 def _listed(words: list[str]) -> str:

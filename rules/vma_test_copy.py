@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from bot.csyntax import Definition, changed_line, parse
 from bot.model import Evidence, Hit, Severity, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules import _copies as copies
 
 
@@ -83,7 +83,7 @@ def _hit(
         step.n,
         copies.COPIES,
         where[0],
-        f'the copy of {copies.shown(copy)} {how} from the one in {path}',
+        f'the copy of {copies.shown(copy)} {how} from the one in {named(path)}',
         'Could it be the same? What has to differ belongs into custom.h.',
         side=where[1],
         symbol=copy.name,

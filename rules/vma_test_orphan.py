@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from bot.csyntax import Definition, parse
 from bot.model import Evidence, FileDiff, Hit, Severity, Snapshot, Step, Subject
-from bot.rule import Case, Edit, Rule
+from bot.rule import Case, Edit, Rule, named
 from rules import _copies as copies
 
 PLACES = (copies.COPIES, copies.STUBS)
@@ -72,7 +72,7 @@ def check(subject: Subject) -> Iterator[Hit]:
         copy = stay[name]
         at, shown = copy.definition.start, copies.shown(copy.definition)
         yield Hit(
-            step.n, path, number, f'{shown} goes here, its copy in {copy.path} stays',
+            step.n, path, number, f'{shown} goes here, its copy in {named(copy.path)} stays',
             'Can the copy go too?', side='old', symbol=name,
             evidence=(Evidence(copy.path, at, parse(last.read(copy.path) or b'').line(at)),),
         )  # fmt: skip

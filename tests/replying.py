@@ -136,5 +136,5 @@ def well_formed(reply: Reply) -> None:
     assert [name.lower() for name in read].count('subject') == 1
     assert read['In-Reply-To'] == (f'<{reply.parent}>' if reply.parent else None)
     for line in body.decode().split('\n'):
-        code = line.startswith(('>', '  ')) or ' ' not in line
+        code = line.startswith(('> ', '| ', '  ')) or ' ' not in line
         assert code or len(line) <= 72, line

@@ -578,9 +578,15 @@ def hits(
 
 
 def messages(*outcomes: BuildOutcome) -> list[str]:
-    return [hit.message for hit in hits(*outcomes)]
+    return [told(hit) for hit in hits(*outcomes)]
 
 
+def told(hit: Hit) -> str:
+    """What we say, and what the build said."""
+    return ': '.join([hit.message, *(['; '.join(hit.said)] if hit.said else [])])
+
+
+SANITIZER = 'a sanitizer reports an error in the vma tests'
 OK = Passed(27)
 LACKS = BuildFailed((Diagnostic('error', "undefined reference to 'call_1'", symbol='call_1'),))
 MERGE = Diagnostic('assert', 'a == b is FALSE', f'{DIR}/tests/merge.c', 7, 'merge')
@@ -593,7 +599,7 @@ def test_where_it_broke_and_was_mended() -> None:
         "breaks the vma tests at 1/2: undefined reference to 'call_1'"
     ]
     (hit,) = hits(OK, LACKS, LACKS, OK)
-    assert hit.message == (
+    assert told(hit) == (
         "breaks the vma tests at 1/3 (mended at 3/3): undefined reference to 'call_1'"
     )
     assert hit.advice == (
@@ -628,7 +634,7 @@ def test_a_link_in_the_harness_is_the_kernels_file() -> None:
         OK, BuildFailed((error,)), before={'mm/memblock.c': 'a\n'},
         edits=(Edit({'mm/memblock.c': 'a\nb\n'}),), harness='memblock', folder=folder,
     )  # fmt: skip
-    assert hit.message == 'breaks the memblock tests: expected expression'
+    assert told(hit) == 'breaks the memblock tests: expected expression'
     assert (hit.path, hit.line, hit.evidence) == ('mm/memblock.c', 2, ())
 
 
@@ -638,12 +644,14 @@ def test_tests_and_sanitizers() -> None:
     assert messages(OK, fails, fails, OK) == [
         'the vma test merge fails at 1/3 (passes again at 3/3): a == b is FALSE'
     ]
-    assert messages(OK, OK, freed) == ['AddressSanitizer: double-free in f() at 2/2']
-    assert messages(OK, freed, OK) == ['AddressSanitizer: double-free in f() at 1/2 (gone at 2/2)']
+    assert messages(OK, OK, freed) == [f'{SANITIZER} at 2/2: AddressSanitizer: double-free in f()']
+    assert messages(OK, freed, OK) == [
+        f'{SANITIZER} at 1/2 (gone at 2/2): AddressSanitizer: double-free in f()'
+    ]
     # What stopped before its end has not shown that the rest passes.
     assert messages(OK, fails, freed) == [
         'the vma test merge fails at 1/2: a == b is FALSE',
-        'AddressSanitizer: double-free in f() at 2/2',
+        f'{SANITIZER} at 2/2: AddressSanitizer: double-free in f()',
     ]
     assert messages(freed, fails) == []
 
@@ -684,7 +692,7 @@ def test_new_warnings_not_moved_ones() -> None:
     moved, other = replace(unused, line=9), replace(unused, text="'x' is used uninitialized")
     assert hits(Passed(27, (unused,)), Passed(27, (moved, moved))) == []
     first, second = hits(OK, Passed(27, (unused, other)))
-    assert first.message == "adds a compiler warning to the vma tests: unused variable 'x'"
+    assert told(first) == "adds a compiler warning to the vma tests: unused variable 'x'"
     assert {first.severity, second.severity} == {Severity.WARNING}
     assert finding_of(RULE, first).fingerprint != finding_of(RULE, second).fingerprint
     renamed = (Edit({VMA: None, 'mm/new.c': BASE[VMA]}),)
@@ -721,7 +729,7 @@ def test_other_flags(before: str, after: str, severity: Severity, said: str) -> 
     was, now = (Passed(27, flags=('-Lx', *flags.split())) for flags in (before, after))
     edits = (Edit({VMA: 'int y;\n', f'{DIR}/Makefile': 'CFLAGS +=\n'}),)
     (hit,) = hits(was, now, edits=edits)
-    assert hit.message == f'builds the vma tests with other flags: {said}'
+    assert told(hit) == f'builds the vma tests with other flags: {said}'
     assert (hit.severity, hit.path) == (severity, f'{DIR}/Makefile')
     assert hits(was, was, edits=edits) == []
 

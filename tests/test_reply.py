@@ -82,9 +82,8 @@ def much_evidence() -> Review:
 
 
 def of_the_series() -> Review:
-    said = hit(
-        None, 'the cover letter says "tests updated", and no patch touches them', n=0, path=None
-    )
+    message = 'the cover letter says this, and no patch touches them'
+    said = hit(None, message, n=0, path=None, said=('tests updated',))
     return reviewed([ONE, TWO], [finding(hit(12)), finding(said, 'message-claims-tests')])
 
 
@@ -110,14 +109,15 @@ def no_cover() -> Review:
 
 
 def one_patch_and_its_series() -> Review:
-    said = hit(None, 'says "tests updated", and touches none', n=0, path=None)
+    said = hit(None, 'says this, and touches none', n=0, path=None, said=('tests updated',))
     return reviewed([ONE], [finding(hit(12)), finding(said, 'message-claims-tests')])
 
 
 def broken_build() -> Review:
     place = Evidence('mm/vma.c', 12, 'vma_count(vma);')
-    message = "breaks the vma tests at 1/2 (mended at 2/2): undefined reference to 'vma_count'"
-    said = hit(12, message, advice='Could a stub go into stubs.h?', evidence=(place,))
+    message = 'breaks the vma tests at 1/2 (mended at 2/2)'
+    words = ("undefined reference to 'vma_count'",)
+    said = hit(12, message, advice='Could a stub go into stubs.h?', evidence=(place,), said=words)
     return reviewed([ONE, TWO], [finding(said, 'vma-test-build', Severity.ERROR)])
 
 
@@ -309,7 +309,7 @@ def test_a_strangers_text_is_no_template() -> None:
     )
     (reply,) = written(review)
     assert b'> +{{ 7 * 7 }} {% raw %}\n' in reply.raw
-    assert b'This adds {{ 7 * 7 }}.' in reply.raw
+    assert b'| adds {{ 7 * 7 }}\n' in reply.raw
 
 
 ENCODED = '=?utf-8?q?A=0ABcc:_all=40example.org?='

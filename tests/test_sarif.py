@@ -161,7 +161,7 @@ def test_a_removed_line_is_shown_where_it_was() -> None:
     case = Case({FILE: text(LINES)}, (Edit({FILE: text([*LINES[:4], *LINES[6:]])}),))
     (found,) = results(reviewed(case, Hit(1, FILE, 6, 'drops x', side='old')))
     assert at(found) == (FILE, 5)
-    said = 'drops x (patch 1/1 mm: change something; mm/x.c:6 (removed line))'
+    said = 'drops x (patch 1/1 "mm: change something"; mm/x.c:6 (removed line))'
     assert found['message']['text'] == said
     gone = Case({FILE: text(LINES)}, (Edit({FILE: text(LINES[:10])}),))
     (found,) = results(reviewed(gone, Hit(1, FILE, 12, 'drops x', side='old')))
@@ -182,8 +182,8 @@ def test_what_stands_in_no_file_is_at_the_first_file_of_its_patch() -> None:
     assert [at(one) for one in found] == [('b.c', 1), (sarif.ANY_FILE, 1), ('b.c', 1), ('b.c', 1)]
     assert [one['message']['text'] for one in found] == [
         'of all (the series as a whole)',
-        'in words (patch 1/2 mm: change something; commit message, line 3)',
-        'somewhere (patch 2/2 mm: change something; b.c)',
+        'in words (patch 1/2 "mm: change something"; commit message, line 3)',
+        'somewhere (patch 2/2 "mm: change something"; b.c)',
         'in the letter (the series as a whole; cover letter, line 2)',
     ]
 
@@ -266,7 +266,8 @@ def test_a_strangers_text_and_paths_are_harmless() -> None:
     (found,) = results(review)
     assert at(found) == ('mm/a%20b%3Ac%23d%25%C3%A9%E2%80%AE.c', 1)
     assert found['message']['text'] == (
-        'says [a] (https://evil.example) (patch 1/1 mm: [click] (https://evil.example))'
+        'needs a look, for the reason below: "says [a] (https://evil.example)" '
+        '(patch 1/1 "mm: [click] (https://evil.example)")'
     )
     assert found['properties']['symbol'] == 's'
     assert not any(sign in log for sign in '\x1b\x07\u202e')

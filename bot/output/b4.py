@@ -19,6 +19,7 @@ from typing import Literal
 from bot.model import CouldNotRun, DoesNotApply, Failure, Finding, Passed, Review, Series, Severity
 from bot.output.wording import failures_of, outcome, place, sentence
 from bot.plain import one_line
+from bot.voice import named, reported, within
 
 Status = Literal['pass', 'warn', 'fail']
 STATUS: dict[Severity, Status] = {
@@ -130,7 +131,7 @@ def _entries(review: Review, part: Part) -> Iterator[_Entry]:
     if not (astray and isinstance(review.applied, DoesNotApply)):
         for finding in review.findings:
             if finding.hit.n in mine:
-                one = _finding(finding, named=several and part.n == 0)
+                one = _finding(finding, numbered=several and part.n == 0)
                 yield replace(one, status='warn') if astray and one.status == 'fail' else one
     for failure in failures_of(review):
         if failure.n is None or failure.n in mine or failure.what == 'apply':
@@ -146,22 +147,23 @@ def _entries(review: Review, part: Part) -> Iterator[_Entry]:
                 continue  # tests that fail are a rule's to tell, if they are the series' fault
     for aside in review.suppressed:
         if aside.finding.hit.n in mine:
-            yield _Entry('pass', f'set aside: {aside.finding.rule}: {one_line(aside.reason)}')
+            yield _Entry('pass', f'set aside: {aside.finding.rule}: {within(aside.reason)}')
 
 
-def _finding(finding: Finding, *, named: bool) -> _Entry:
+def _finding(finding: Finding, *, numbered: bool) -> _Entry:
     where = place(finding)
-    if named:
+    if numbered:
         which = f'patch {finding.hit.n}' if finding.hit.n else 'the series'
         where = f'{which}, {where}' if where else which
-    shown = [f'{one_line(one.path)}:{one.line}' for one in finding.hit.evidence[:3]]
+    shown = [f'{named(one.path)}:{one.line}' for one in finding.hit.evidence[:3]]
     see = f' (see {", ".join(shown)})' if shown else ''
     text = one_line(sentence(finding.hit), 600) + see
     return _Entry(STATUS[finding.severity], text, finding.severity, where, finding.rule)
 
 
 def _failure(failure: Failure, *, several: bool) -> str:
-    why = one_line(failure.error, 300)
+    theirs = failure.what in ('apply', 'series')
+    why = reported(failure.error) if theirs else one_line(failure.error, 300)
     match failure.what:
         case 'apply':
             what = f'patch {failure.n} does' if several and failure.n else 'it does'

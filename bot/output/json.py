@@ -19,7 +19,7 @@ from bot.model import (
     Series,
     TestsFailed,
 )
-from bot.output.wording import failures_of
+from bot.output.wording import fact, failures_of
 from bot.plain import one_line, plain
 
 SCHEMA = 1
@@ -128,7 +128,7 @@ def _finding(review: Review, finding: Finding) -> dict[str, Any]:
         'line': hit.line,
         'side': hit.side,
         'symbol': hit.symbol,
-        'message': plain(hit.message),
+        'message': fact(hit),
         'advice': plain(hit.advice) if hit.advice is not None else None,
         'fingerprint': finding.fingerprint,
         'evidence': [_evidence(one) for one in hit.evidence],

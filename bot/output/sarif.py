@@ -19,6 +19,7 @@ from bot.output.wording import failures_of, not_run, outcome, patch_name, place,
 from bot.plain import one_line, plain
 from bot.rule import Rule
 from bot.suppress import CONFIGURED
+from bot.voice import within
 
 SCHEMA = (
     'https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json'
@@ -172,7 +173,8 @@ class _Run:
     def _where(self, finding: Finding) -> str:
         """Say which patch it is, and what of it where no line of a file can show that."""
         hit = finding.hit
-        said = f'patch {patch_name(self.review, hit.n)}' if hit.n else 'the series as a whole'
+        number, _, subject = patch_name(self.review, hit.n).partition(' ')
+        said = f'patch {number} {within(subject)}' if hit.n else 'the series as a whole'
         if hit.side != 'new' or hit.path is None or hit.line is None:
             said += f'; {place(finding)}' if place(finding) else ''
         return said

@@ -1,4 +1,9 @@
-"""`--format text`: a report that a person reads in a terminal."""
+"""
+`--format text`: a report that a person reads in a terminal.
+
+What others wrote begins no line, and is never wrapped: it comes after a word of
+ours, or after `> ` (the series) or `| ` (a compiler, another place).
+"""
 
 import io
 
@@ -23,9 +28,11 @@ from bot.model import (
     Suppressed,
     TestsFailed,
 )
-from bot.output.wording import outcome, sentence
+from bot.output.wording import outcome, spoken
 from bot.plain import one_line, plain
+from bot.quote import evidence
 from bot.series import trailers_of
+from bot.voice import placed, settled, within
 
 STYLES = {Severity.ERROR: 'bold red', Severity.WARNING: 'bold yellow', Severity.NOTE: 'bold cyan'}
 
@@ -82,14 +89,15 @@ class _Report:
         if self.review.builds:
             self._builds()
         for failure in self.review.failures:
-            self._line(('failed', 'bold red'), f': {failure.what}: {one_line(failure.error, 500)}')
+            said = f': {failure.what}: {one_line(failure.error, 500)}'
+            self._line(('failed', 'bold red'), said, wrap=False)
         if self.review.suppressed:
             self._line(('set aside', 'bold'))
             for one in self.review.suppressed:
                 self._suppressed(one)
             self.console.print()
         for remark in self.review.remarks:
-            self._line(('remark', 'bold cyan'), f': {one_line(remark, 300)}')
+            self._line(('remark', 'bold cyan'), f': {one_line(remark, 300)}', wrap=False)
         self._verdict()
 
     def _head(self) -> None:
@@ -101,20 +109,21 @@ class _Report:
             if series.author is not None:
                 said.append(one_line(series.author.name or series.author.email))
             title = one_line(series.subject or 'a series without a subject')
-            self._line((title, 'bold'), f' ({", ".join(said)})')
+            self._line('> ', (title, 'bold'), f' ({", ".join(said)})', wrap=False)
         self._attestation()
         self._trailers()
         applied = self.review.applied
         if applied is not None:
             base = applied.base
             ref = '' if base.ref == base.commit else f'{base.ref} '
-            self._line(f'base: {ref}{base.commit[:12]} ({base.why})', wrap=False)
+            self._line(f'base: {ref}{base.commit[:12]} ({one_line(base.why)})', wrap=False)
             for subject in base.on_top:
-                self._line(f'      with the prerequisite "{one_line(subject)}" on top')
+                self._line(f'      with the prerequisite {within(subject)} on top', wrap=False)
             for one in base.tried if self.verbose or isinstance(applied, DoesNotApply) else ():
                 at = f'patch {one.n}: ' if one.n else ''
                 self._line(
-                    f'      not {one.ref} {one.commit[:12]}: {at}{one_line(one.reason, 300)}'
+                    f'      not {one.ref} {one.commit[:12]}: {at}{one_line(one.reason, 300)}',
+                    wrap=False,
                 )
             hows = [f'{step.n} by {step.how}' for step in applied.steps if step.how != 'exact']
             if hows and (self.verbose or any('3way' in how for how in hows)):
@@ -133,7 +142,7 @@ class _Report:
                 said.setdefault(text, []).append(patch.n)
         for text, numbers in said.items():
             where = '' if len(numbers) == len(patches) else f', patch {_numbers(numbers)}'
-            self._line(f'signed: {text}{where}')
+            self._line(f'signed: {text}{where}', wrap=False)
 
     def _trailers(self) -> None:
         """Say which trailers came from replies."""
@@ -146,10 +155,10 @@ class _Report:
                     gathered.setdefault(one_line(trailer), []).append(patch.n)
         for trailer, numbers in gathered.items():
             where = '' if len(patches) == 1 else f' (patch {_numbers(numbers)})'
-            self._line(f'+ {trailer}{where}')
+            self._line(f'+ {trailer}{where}', wrap=False)
 
     def _patch(self, n: int, findings: list[Finding]) -> None:
-        self._line((self._title(n), 'bold'))
+        self._line((self._title(n), 'bold'), wrap=False)
         place = None
         for finding in findings:
             hit = finding.hit
@@ -158,26 +167,24 @@ class _Report:
                 if hit.side == 'message':
                     self._line(('  commit message' if hit.n else '  cover letter', 'magenta'))
                 elif hit.path is not None:
-                    where = f'{hit.path}:{hit.line}' if hit.line is not None else hit.path
-                    self._line((f'  {where}', 'magenta'))
+                    path = placed(hit.path)
+                    where = f'{path}:{hit.line}' if hit.line is not None else path
+                    self._line((f'  {where}', 'magenta'), wrap=False)
                 quoted = self._quoted(finding)
                 if quoted:
                     style = 'green' if quoted[:1] == '+' else 'red' if quoted[:1] == '-' else ''
-                    self._line((f'    {quoted}', style), wrap=False)
+                    self._line('    > ', (quoted, style), wrap=False)
             self._finding(finding)
         self.console.print()
 
     def _finding(self, finding: Finding) -> None:
         text = Text()
         text.append(finding.severity.label, STYLES[finding.severity])
-        text.append(f': {sentence(finding.hit)}')
+        text.append(f': {spoken(finding.hit)}')
         text.append(f'  [{finding.rule}]', 'dim')
         self.console.print(Padding(text, (0, 0, 0, 4)))
-        shown = finding.hit.evidence
-        for one in shown[:5]:
-            self._line((f'      {one.path}:{one.line}: {one_line(one.text)}', 'dim'), wrap=False)
-        if len(shown) > 5:
-            self._line((f'      and {len(shown) - 5} more', 'dim'))
+        for line in evidence(finding.hit):
+            self._line((f'      {settled(line)}', 'dim'), wrap=False)
         if self.verbose:
             for one in finding.hit.flow:
                 self._line((f'      → {one.line}: {one_line(one.text)}', 'dim'), wrap=False)
@@ -186,9 +193,9 @@ class _Report:
         hit = one.finding.hit
         where = f'patch {hit.n}' if hit.n else 'the series'
         if hit.path is not None:
-            where += f', {hit.path}' + (f':{hit.line}' if hit.line is not None else '')
+            where += f', {one_line(hit.path)}' + (f':{hit.line}' if hit.line is not None else '')
         said = f'  {one.finding.severity.label} of {one.finding.rule} in {where}: '
-        self._line(f'{said}{one_line(one.reason, 300)}')
+        self._line(f'{said}{one_line(one.reason, 300)}', wrap=False)
 
     def _title(self, n: int) -> str:
         series = self.review.series
@@ -248,10 +255,11 @@ class _Report:
         red = ('could not check', 'bold red')
         match review:
             case Review(series=Incomplete(reason=reason)):
-                self._line(red, f': the series is incomplete: {one_line(reason, 500)}')
+                said = f': the series is incomplete: {one_line(reason, 500)}'
+                self._line(red, said, wrap=False)
             case Review(applied=DoesNotApply(n=n, reason=reason)):
                 what = f'patch {n} does not apply' if n else 'the series does not apply'
-                self._line(red, f': {what}: {one_line(reason, 500)}')
+                self._line(red, f': {what}: {one_line(reason, 500)}', wrap=False)
             case _ if review.verdict == 'could-not-check':
                 self._line(red, f' all of it; {said}')
             case _ if review.findings:

@@ -14,12 +14,26 @@ from bot.model import (
     TestsFailed,
 )
 from bot.plain import one_line, plain
+from bot.voice import named, placed, reported, within
+
+MOST_SAID = 3
+
+
+def fact(hit: Hit) -> str:
+    """Return the fact in one line, what others said of it in quotation marks."""
+    said = ', '.join(within(one) for one in hit.said[:MOST_SAID])
+    return f'{plain(hit.message)}: {said}' if said else plain(hit.message)
 
 
 def sentence(hit: Hit) -> str:
     """Return the fact, and the advice where there is one."""
-    said = plain(hit.message)
+    said = fact(hit)
     return f'{said}. {plain(hit.advice)}' if hit.advice else said
+
+
+def spoken(hit: Hit) -> str:
+    """Return our own words alone: what others said of it is shown in lines below."""
+    return f'{plain(hit.message)}. {plain(hit.advice)}' if hit.advice else plain(hit.message)
 
 
 def patch_name(review: Review, n: int) -> str:
@@ -42,7 +56,7 @@ def place(finding: Finding) -> str:
     if hit.path is None:
         return ''
     removed = ' (removed line)' if hit.side == 'old' and hit.line is not None else ''
-    path = one_line(hit.path)
+    path = placed(hit.path)
     return f'{path}:{hit.line}{removed}' if hit.line is not None else path
 
 
@@ -52,13 +66,21 @@ def outcome(build: Build) -> str:
         case Passed(run=run):
             return f'{run} tests passed' if run is not None else 'passed'
         case TestsFailed(run=run, failed=failed, reason=reason):
-            names = [one_line(one.symbol or '?', 60) for one in failed]
+            names = [_name(one.symbol or '?') for one in failed]
             listed = ', '.join([*names[:4], '…'] if len(names) > 4 else names)
-            return f'{len(failed)} of {run} tests failed: {listed}' if failed and run else reason
+            return (
+                f'{len(failed)} of {run} tests failed: {listed}'
+                if failed and run
+                else reported(reason)
+            )
         case BuildFailed():
             return 'does not build'
         case CouldNotRun(reason=reason):
-            return f'could not run: {reason}'
+            return f'could not run: {one_line(reason, 300)}'
+
+
+def _name(test: str) -> str:
+    return test if named(test) == test else within(test, 60)
 
 
 def failures_of(review: Review) -> list[Failure]:

@@ -14,6 +14,7 @@ from bot.lifecycle import Revision, relate, twin
 from bot.lookup import Kept
 from bot.model import Finding
 from bot.outgoing import Silent
+from bot.output.wording import fact
 from bot.respond import Response
 from bot.signatures import Worth
 from bot.store import attested, orders, unread
@@ -718,7 +719,7 @@ class Store:
                         fingerprint=finding.fingerprint,
                         path=hit.path,
                         line=hit.line,
-                        message=hit.message,
+                        message=fact(hit),
                     )
                 )
             self.outbox.keep(db, series, row.author, response)

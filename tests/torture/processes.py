@@ -111,7 +111,7 @@ def configured(
     config = folder / 'config.toml'
     secure = archive.replace('http://127.0.0.1', f'https://{NAME}')
     config.write_text(
-        f'[lore]\nurl = "{secure}"\npoll = "0.5s"\ntimeout = "5s"\nsettle = "1h"\n'
+        f'[lore]\nurl = "{secure}"\npoll = "0.5s"\ntimeout = "20s"\nsettle = "1h"\n'
         f'[[tree]]\nname = "demo"\npath = "{tree}"\n[attestation]\ncheck = false\n'
         f'[state]\nurl = "{url}"\ncache = "{folder / "cache"}"\nkeep = "30d"\n'
         f'[mail]\nfrom = "{BOT}"\nlists = ["{LIST}"]\nmode = "send"\ngrace = "10s"\n'

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
+from itertools import islice
 from typing import Literal
 
 from liblore.series import PatchSubject
@@ -34,13 +35,14 @@ MAYBE = re.compile(rb'PATCH|RFC|=\?', re.I)
 HEADER_END = re.compile(rb'\r?\n\r?\n')
 FILE = re.compile(rb'^(?:\+\+\+ b/|--- a/|rename (?:from|to) )([^\t\r\n]+)', re.M)
 CHANGE_ID = re.compile(rb'^change-id: (\S{1,200})\s*$', re.M)
-NOT_CONTENT = re.compile(rb'^(?:index [0-9a-f]+\.\.[0-9a-f]+.*|@@ .*|-- ?|\d+\.\d+[.\w-]*)$', re.M)
+NOT_CONTENT = re.compile(rb'^(?:index [0-9a-f]+\.\.[0-9a-f]+.*|@@ .*|-- ?|\d+\.\d[.\w-]*)$', re.M)
 MOST_PARENTS = 20
 LONGEST_ID = 998
 """Bytes of a message-id that a database has to find it by: PostgreSQL's index takes 2704 a row."""
 LARGEST = 32 << 20
 """Bytes of a mail; lists take far less."""
 LONGEST_HEADER = 1 << 20
+MOST_PATHS = 20_000
 LATEST = 1 << 37
 """Seconds since 1970; no calendar has later ones."""
 
@@ -91,13 +93,16 @@ def letter(raw: bytes, scope: Scope, *, attest: bool = False) -> Letter | None:
     `attest`: signatures are checked, though not here. Raises `LetterError`
     where it is one, and can't be meant.
     """
-    end = HEADER_END.search(raw)
-    subject = SUBJECT.search(raw, 0, end.start() if end else len(raw))
+    found = HEADER_END.search(raw)
+    end = found.start() if found else len(raw)
+    subject = SUBJECT.search(raw, 0, min(end, LONGEST_HEADER))
     if subject is None or not MAYBE.search(subject[1]):
+        if subject is None and end > LONGEST_HEADER:
+            raise LetterError(f'its header does not end within {LONGEST_HEADER} bytes')
         return None
     if len(raw) > LARGEST:
         raise LetterError(f'it has {len(raw)} bytes: no mail of a list has more than {LARGEST}')
-    if (end.start() if end else len(raw)) > LONGEST_HEADER:
+    if end > LONGEST_HEADER:
         raise LetterError(f'its header does not end within {LONGEST_HEADER} bytes')
     mail = parse_mail(raw)
     read = subject_of(mail.subject)
@@ -172,7 +177,7 @@ def _in_scope(title: str, diff: bytes, scope: Scope) -> bool:
 
 
 def _paths(diff: bytes) -> Iterator[str]:
-    for found in FILE.finditer(diff):
+    for found in islice(FILE.finditer(diff), MOST_PATHS):
         yield found[1].decode('utf-8', 'replace')
 
 

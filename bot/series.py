@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from email.message import Message
+from itertools import islice
 from urllib.parse import unquote
 
 from liblore.series import PatchSubject, parse_patch_subject
-from liblore.utils import find_trailers, split_mbox_as_bytes
+from liblore.utils import split_mbox_as_bytes
 
 from bot import headers
 from bot.model import Incomplete, Mail, Patch, Prerequisite, Series
 from bot.plain import storable
+from bot.trailers import trailers
 
 # Where git mailinfo ends the message: a `---` alone, or the first line of a diff.
 BREAK = re.compile(rb'^(?:---[ \t]*$|diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
@@ -31,9 +33,9 @@ PREREQUISITE = re.compile(
 )
 LINK = re.compile(r'https?://[^/\s]+/(?:r/|[^/\s]+/)?(?P<msgid>[^/\s]*@[^/\s>]+)')
 BASE_COMMIT = re.compile(rb'^base-commit: ([0-9a-f]{40,64})\s*$', re.M)
-# No message is longer; of a larger one only the end is searched for trailers, since what that
-# takes grows with the square of it.
-LONGEST_MESSAGE = 1 << 14
+# No message is longer; a larger one is not searched for trailers.
+LONGEST_MESSAGE = 1 << 20
+MOST_PREREQUISITES = 1000
 MOST_INBODY = 20
 """Headers at the beginning of a body that are looked at."""
 ABSURD = 999_999_999
@@ -53,7 +55,10 @@ def split(data: bytes) -> Iterator[bytes]:
 def parse_mail(raw: bytes) -> Mail:
     """Read one mail. Nothing in it is an error: what is missing is None or empty."""
     msg, unread = headers.parsed(raw)
-    body = _body(msg)
+    try:
+        body = _body(msg)
+    except headers.UNREADABLE as error:
+        body, unread = b'', f'its body: {error}'
     base = BASE_COMMIT.search(body)
     return Mail(
         msgid=next(iter(headers.msgids(msg, 'Message-ID')), None),
@@ -64,7 +69,7 @@ def parse_mail(raw: bytes) -> Mail:
         references=headers.msgids(msg, 'References'),
         body=body,
         raw=raw,
-        prerequisites=tuple(_prerequisites(body)),
+        prerequisites=tuple(islice(_prerequisites(body), MOST_PREREQUISITES)),
         base_commit=base[1].decode() if base else None,
         unread=unread,
     )
@@ -127,7 +132,7 @@ def patch_of(subject: PatchSubject, mail: Mail) -> Patch:
 def trailers_of(message: str) -> tuple[str, ...]:
     """Return the trailers of a commit message (its last paragraph) as `Name: value`."""
     paragraphs = message[-LONGEST_MESSAGE:].strip().split('\n\n')
-    return tuple(f'{name}: {value}' for name, value in find_trailers(paragraphs[-1])[0])
+    return tuple(f'{name}: {value}' for name, value in trailers(paragraphs[-1]))
 
 
 def _prerequisites(body: bytes) -> Iterator[Prerequisite]:
@@ -247,10 +252,7 @@ def _body(msg: Message) -> bytes:
             continue
         if part.get_content_subtype() == 'html':
             continue
-        try:
-            payload = part.get_payload(decode=True)
-        except headers.UNREADABLE:  # it stays as it is written
-            payload = str(part.get_payload()).encode('utf-8', 'surrogateescape')
+        payload = part.get_payload(decode=True)
         if isinstance(payload, bytes):
             # The line end before a MIME boundary is the boundary's.
             parts.append(payload if payload.endswith(b'\n') else payload + b'\n')

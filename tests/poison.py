@@ -82,6 +82,18 @@ def poisons() -> dict[str, Post]:
     for kind in ('multipart/mixed', 'multipart/digest', 'message/rfc822'):
         more, body = nested(3000, kind)
         found[f'nested {kind}'] = mail(kind.replace('/', '-'), more=more, body=body)
+    # What these take grew with the square, or the cube, of their length.
+    found |= {
+        'trailer': mail('trailer', body=f'Because.\n\nFixes: {"f" * 5000} ("x")\n{BODY}'),
+        'trailer of words': mail('trailer2', body=f'Because.\n\nA: {"x " * 100_000}\n{BODY}'),
+        'number': mail('number', body=f'{BODY}\n1.{"1" * 1_000_000}!\n'),
+        'parameters': mail('params', more=f'Content-Type: multipart/mixed; a="{";" * 500_000}\n'),
+        'subject': mail('subject', f'[PATCH] mm: {"x" * 1_100_000}'),
+        'paths': mail('paths', body=BODY + '+++ b/x\n' * 500_000),
+        'prerequisites': mail(
+            'many', body=BODY + ''.join(f'Depends-on: <{n}@x>\n' for n in range(100_000))
+        ),
+    }
     parts = '--b\n\nx\n' * 30_000
     found['parts'] = mail(
         'parts', more='Content-Type: multipart/mixed; boundary="b"\n', body=parts + BODY
@@ -93,5 +105,6 @@ def poisons() -> dict[str, Post]:
 UNREADABLE = (
     'revision', 'revision of 31 bits', 'revision of 5000 digits', 'nested multipart/mixed',
     'nested multipart/digest', 'nested message/rfc822', 'parts', 'header', 'long message-id',
+    'parameters', 'subject',
 )  # fmt: skip
 """Those that nobody can have meant: they are passed over. The others are read as far as they go."""

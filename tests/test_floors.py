@@ -63,6 +63,7 @@ FLOORS = {
     1.2: ('seccomp',),
     1: (
         'series',
+        'trailers',
         'patch',
         'csyntax',
         'rule',

@@ -3,7 +3,8 @@ The trailers of a commit message: pure.
 
 Answers what liblore's `find_trailers` does, line by line, in time that grows with
 the length and nothing else: its patterns take minutes for one line of 5,000
-characters, and a stranger writes the message.
+characters, and a stranger writes the message. One thing is otherwise: a title of
+`Fixes:` that is never closed takes no other trailer with it.
 """
 
 import re
@@ -18,11 +19,13 @@ OPENED = re.compile(r'[0-9a-f]+\s+\([^)]+')
 def trailers(text: str) -> list[tuple[str, str]]:
     """Return the lines `Name: value` of a text, without comments (`# …`) after a value."""
     found: list[tuple[str, str]] = []
-    others = False
+    others = after = False
     for line in _joined(text.split('\n-- \n', 1)[0].strip()):
         one = _split(line)
         if one is None:
-            others = others or not _is_note(line)
+            # `[name: what he changed]` goes with the trailer before it.
+            others = others or not (after and _is_note(line))
+            after = False
             continue
         name, value = one
         lower = name.lower()
@@ -30,6 +33,7 @@ def trailers(text: str) -> list[tuple[str, str]]:
             continue
         if lower == 'fixes' and not HASH.match(value):
             continue
+        after = True
         found.append((name, _uncommented(value).strip()))
     return found
 

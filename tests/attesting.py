@@ -60,7 +60,8 @@ def signed(
 def tampered(raw: bytes, value: bytes, tag: bytes = b'b') -> bytes:
     """A signed mail with another value in a tag of its signature."""
     head, _, rest = raw.partition(b'\nFrom: ')
-    return re.sub(rb'(\s' + tag + rb'=)[^;]*', rb'\1' + value, head) + b'\nFrom: ' + rest
+    changed = re.sub(rb'(?<=\s' + tag + rb'=)[^;]*', lambda _: value, head)
+    return changed + b'\nFrom: ' + rest
 
 
 def records() -> dict[str, bytes]:

@@ -86,9 +86,19 @@ def bases() -> list[bytes]:
     return found
 
 
-def with_id(raw: bytes, msgid: bytes) -> bytes:
-    """The same mail by another name."""
-    return re.sub(rb'(?mi)^Message-ID:.*', lambda _: b'Message-ID: <' + msgid + b'>', raw, count=1)
+def with_id(raw: bytes, number: int) -> bytes:
+    """The same mail by another name and author, in a thread that it shares with a few others."""
+    head, gap, body = raw.partition(b'\n\n')
+    head = re.sub(
+        rb'(?mi)^(?:In-Reply-To|References):.*(?:\n[ \t].*)*',
+        lambda found: found[0].replace(b'<', b'<%d.' % (number // 500)),
+        head,
+    )
+    msgid = b'Message-ID: <fuzz%d@x>' % number
+    head = re.sub(rb'(?mi)^Message-ID:.*', lambda _: msgid, head, count=1)
+    author = b'.%d@' % (number // 500)
+    head = re.sub(rb'(?mi)^From:.*', lambda found: found[0].replace(b'@', author), head, count=1)
+    return head + gap + body
 
 
 def mutated(choose: Random, raw: bytes, others: Sequence[bytes]) -> bytes:

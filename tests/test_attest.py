@@ -178,7 +178,7 @@ def test_a_key_that_is_none(key: bytes) -> None:
 def test_whatever_is_signed_and_published(head: bytes, key: bytes, tag: int) -> None:
     """Nothing that a stranger writes into a mail, or into DNS, raises."""
     name = [b'b', b'bh', b'h', b'a', b's', b'd', b'c', b't', b'v'][tag]
-    value = head.replace(b'\\', b'').replace(b'\n', b'')
+    value = head.replace(b'\n', b'')
     for raw in (
         attesting.tampered(attesting.signed(ORDER), value, name),
         b'DKIM-Signature: ' + head + b'\n' + ORDER,

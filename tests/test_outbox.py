@@ -377,7 +377,8 @@ def test_the_list_brings_our_mail_back(desk: Desk) -> None:
     judged(desk.store)
     desk.office.answers = [Unsure('no answer')]
     desk.once()
-    back = post(reply().msgid, 'Re: [PATCH] mm: a part 1', 'x', 'a.1.1@x', author='bot@bot.example')
+    said = ('Re: [PATCH] mm: a part 1', 'body\n-- \nfooter of the list\n', 'a.1.1@x')
+    back = post(reply().msgid, *said, author='bot@bot.example')
     take(desk.store, back)
     assert states(desk.store) == ['sent']
 

@@ -16,7 +16,7 @@ LINES = st.sampled_from(
         'Signed-off-by: A Developer <dev@example.org>', 'Signed-off-by: A Developer',
         'Acked-by: B <b@x>  # for mm', 'Acked-by: B <b@x> #', 'Link: https://x.org/a#b', 'Because.',
         '  Reviewed-by: C <c@x>', '> Acked-by: D <d@x>', '<dev@example.org>', '[dev: changed it]',
-        'Fixes: 0123456789ab ("x")', 'Fixes: 0123456789ab ("x', 'y")', 'Fixes: a bug', 'From: me',
+        'Fixes: 0123456789ab ("x")', 'Fixes: 0123456789ab ("x\ny")', 'Fixes: a bug', 'From: me',
         'Phone: 1', 'Note: this', 'http://x: y', 'A: b', 'Ab:\tc # d # e', 'Cc: stable # 6.1+', '',
         '-- ', 'x\r', 'Date: today\r', '_a: b', 'a:b: c', '[broken', '#', 'Ab: #c', 'Ab: c\t#d',
     ]

@@ -55,6 +55,8 @@ LARGEST_ANSWERS = 16 << 20
 """Bytes of all of these."""
 SAID = 2000
 MOST_PATCHES = 10_000
+MOST_NODES = 200
+"""Message-ids that a series is known by, besides two for each of its patches."""
 LARGEST = 64 << 20
 """Bytes of the patches that a series is judged with; twice as many are too much."""
 WAITED = 'its cover letter did not come'
@@ -300,7 +302,10 @@ class Store:
             self._grows(db, series, letter)
         else:
             series = self._new(db, name, letter)
-        for node in nodes if letter.of > 1 else (letter.msgid,):
+        there = select(func.count()).select_from(NODES).where(NODES.c.series == series)
+        if db.execute(there).scalar_one() > MOST_NODES + 2 * letter.of:
+            nodes = ()  # whatever else comes knows the series by what it answers
+        for node in nodes if letter.of > 1 else nodes[:1]:
             exists = db.execute(select(NODES.c.series).where(mine, NODES.c.msgid == node)).first()
             if exists is None:
                 db.execute(
@@ -456,13 +461,15 @@ class Store:
         """Whether all patches answer a mail that is not there yet: their cover letter, surely."""
         if of == 1:
             return False
-        mails = db.execute(
-            select(MAILS.c.msgid, MAILS.c.kind, MAILS.c.parents).where(
-                MAILS.c.series == series, MAILS.c.kind != 'answer'
-            )
-        ).all()
-        if any(one.kind == 'cover' for one in mails):
+        cover = select(MAILS.c.id).where(MAILS.c.series == series, MAILS.c.kind == 'cover')
+        if db.execute(cover.limit(1)).first() is not None:
             return False
+        # One mail a patch: anybody may send the same patch thousands of times.
+        mails = db.execute(
+            select(MAILS.c.msgid, MAILS.c.parents)
+            .join(PATCHES, PATCHES.c.msgid == MAILS.c.msgid)
+            .where(PATCHES.c.series == series)
+        ).all()
         own = {one.msgid for one in mails}
         parents = {json.loads(one.parents)[:1][0] for one in mails if json.loads(one.parents)}
         outside = parents - own

@@ -156,7 +156,7 @@ def _mail(seed: int, number: int) -> bytes:
         if number % 20 == 1:
             return raw
     else:
-        raw = with_id(choose.choice(_bases()), b'fuzz%d@x' % number)
+        raw = with_id(choose.choice(_bases()), number)
     return mutated(choose, raw, _bases())
 
 

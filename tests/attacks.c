@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,35 +72,6 @@ static void tables(void)
 		if (n % (1L << 30) == 0)
 			usleep(10000);
 	}
-	through();
-}
-
-/* What is in sockets is nobody's; and what is sent through them, nobody has open. */
-static void sockets(void)
-{
-	static char full[65536];
-	int large = 1 << 20;
-
-	for (int k = 0; k < 8; k++) {
-		if (fork())
-			continue;
-		for (int n = 0; n < 250; n++) {
-			int pair[2];
-
-			if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
-				break;
-			for (int i = 0; i < 2; i++) {
-				setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &large, sizeof(large));
-				while (send(pair[i], full, sizeof(full), MSG_DONTWAIT) > 0)
-					;
-			}
-			usleep(2000);
-		}
-		sleep(5);
-		_exit(0);
-	}
-	while (wait(0) > 0)
-		;
 	through();
 }
 
@@ -181,7 +151,7 @@ static void places(void)
 		int file = open(names[i], O_CREAT | O_WRONLY, 0600);
 
 		for (int n = 0; n < 24 * 16; n++)
-			if (write(file, full, sizeof(full)) < 0)
+			if (write(file, full, sizeof(full)) < 0 || usleep(1000))
 				break;
 	}
 	through();
@@ -210,7 +180,7 @@ int main(int count, char **words)
 		void (*run)(void);
 	} all[] = {
 		{ "shared", shared },	  { "unmapped", unmapped }, { "tables", tables },
-		{ "sockets", sockets },	  { "links", links },	    { "leader", leader },
+		{ "links", links },	    { "leader", leader },
 		{ "untraced", untraced }, { "threads", threads },   { "places", places },
 		{ "refused", refused },
 	};

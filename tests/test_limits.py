@@ -36,7 +36,6 @@ CASES: dict[str, tuple[Limits, str]] = {
     'shared': (LIMITS, MEMORY),
     'unmapped': (LIMITS, MEMORY),
     'tables': (LIMITS, MEMORY),
-    'sockets': (LIMITS, MEMORY),
     'links': (replace(LIMITS, memory=128 << 20, disk=1 << 30), '128 MB of memory'),
     'leader': (LIMITS, MEMORY),
     'untraced': (LIMITS, MEMORY),

@@ -406,7 +406,7 @@ def recipe(line: str) -> Edit:
 
 FORGED: dict[str, Edit] = {
     'makefile': recipe('kill -9 $$$$'),
-    'shell': recipe('kill -9 2; sleep 9'),
+    'make': recipe('kill -9 $$PPID; sleep 9'),
     'test': program('return raise(SIGKILL);'),
     'words': recipe('@echo "cc: fatal error: Killed signal terminated program cc1"; false'),
     'library': (MAKEFILE, '-o $@ $^', '-o $@ $^ -lnosuchlibrary'),

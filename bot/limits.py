@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from bot.model import Limits
 TICKS = os.sysconf('SC_CLK_TCK')
 CORES = len(os.sched_getaffinity(0))
 PLACES = ('build', 'tmp', 'dev/shm')
-"""The file systems of a sandbox, all of them in memory."""
+"""The file systems of a sandbox: in memory, where nothing is bound there."""
 INODE = 1280
 """Bytes of the kernel's that a file, a link or a folder in memory takes, without its content."""
 TASK = 24 << 10
@@ -50,15 +50,15 @@ class Watch:
     Looks after one build: `pid` and all that descends from it.
 
     `limit` names the limit that was hit; `lack` says what our own side ran
-    short of. In a sandbox (`caged`) its file systems are counted, too.
+    short of. A sandbox's own file systems (`places`, of `PLACES`) are counted, too.
     """
 
-    def __init__(self, pid: int, limits: Limits, *, caged: bool) -> None:
+    def __init__(self, pid: int, limits: Limits, places: Collection[str]) -> None:
         self.limit: str | None = None
         self.lack: str | None = None
         self._pid = pid
         self._limits = limits
-        self._caged = caged
+        self._places = places
         self._machine = Machine()
         self._turn = Turn()
         self._group: Group | None = made(limits)
@@ -90,8 +90,8 @@ class Watch:
 
     def look(self) -> bool:
         """Count everything once; whether it is over."""
-        if self._inside is None and self._caged:
-            self._inside = _Inside.of(descendants(self._pid))
+        if self._inside is None and self._places:
+            self._inside = _Inside.of(descendants(self._pid), self._places)
         self.limit = self._over()
         if self.limit is None:
             self.lack = self._machine.short()
@@ -206,7 +206,7 @@ class _Inside:
         self._stream = _setting('ipv4/tcp_wmem') + _setting('ipv4/tcp_rmem')
 
     @classmethod
-    def of(cls, pids: list[int]) -> '_Inside | None':
+    def of(cls, pids: list[int], places: Collection[str]) -> '_Inside | None':
         """Look for a process that has the sandbox's root; None while there is none."""
         for pid in pids:
             rooms: list[int] = []
@@ -216,10 +216,10 @@ class _Inside:
                 root = f'/proc/{pid}/root'
                 around = Path(root).stat().st_dev
                 flags = os.O_PATH | os.O_DIRECTORY
-                rooms.extend(os.open(f'{root}/{place}', flags) for place in PLACES)
+                rooms.extend(os.open(f'{root}/{place}', flags) for place in places)
                 # While it is being set up, some are only folders of what is above.
                 devices = {os.fstat(room).st_dev for room in rooms}
-                if len(devices) == len(PLACES) and around not in devices:
+                if len(devices) == len(places) and around not in devices:
                     return cls(pid, rooms)
             for room in rooms:
                 os.close(room)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bot.diagnose import ROOT
-from bot.limits import Watch, descendants, each
+from bot.limits import PLACES, Watch, descendants, each
 from bot.model import Limits
 from bot.scratch import scratch
 from bot.seccomp import program
@@ -117,7 +117,10 @@ class Cage:
             calls = 4 + len(commands)
             words = walls(self.limits.disk, ROOT.rstrip('/'), binds, around, calls)
             argv = [*words, '/bin/sh', '-c', script]
-            return self._run(_Running(argv, {}, files, commands, limits, going, program()))
+            # What is bound from outside is as full as its disk: not what this run has used.
+            bound = {bind.cage.strip('/') for bind in binds}
+            own = [place for place in PLACES if place not in bound]
+            return self._run(_Running(argv, {}, files, commands, limits, going, own, program()))
         with scratch() as root:
             argv = ['/bin/sh', '-c', _script(f'{root}/', folder, commands, limits)]
             around['HOME'] = str(root)
@@ -195,6 +198,7 @@ class _Running:
         commands: Sequence[tuple[str, str]],
         limits: Limits,
         going: Callable[[], None],
+        places: Sequence[str] = (),
         calls: bytes = b'',
     ) -> None:
         self.files = files
@@ -210,7 +214,7 @@ class _Running:
         self.pid = _spawn(argv, environment, theirs)
         for fd in theirs[:1] + theirs[2:]:
             os.close(fd)
-        self.watch = Watch(self.pid, limits, caged=bool(calls))
+        self.watch = Watch(self.pid, limits, places)
         self.limit: str | None = None
         self.alive = self.started
         self.ended = False

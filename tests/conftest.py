@@ -103,6 +103,15 @@ def start_bot(*words: object, env: Mapping[str, str] = {}) -> 'subprocess.Popen[
     )
 
 
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """Give the tests' own process its umask back: the program, called in it, takes it away."""
+    before = os.umask(0)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope='session')
 def bot() -> Bot:
     """Run the program and wait for it."""

@@ -22,6 +22,7 @@ from bot.limits import CpuTime
 from bot.machine import Machine, Turn
 from bot.model import CouldNotRun, Limits
 from bot.sandbox import Cage, Ran
+from bot.walls import Bind
 from tests.conftest import Demo
 from tests.judging import Judge, harness, outcomes
 from tests.persons import as_person
@@ -137,6 +138,17 @@ END
     assert (ran.limit, ran.lack) == (None, None)
     assert ran.phases[0].output == 'well\n'
     assert ran.phases[0].status == 0
+
+
+def test_a_folder_that_is_bound_is_as_full_as_its_disk(tmp_path: Path) -> None:
+    """`bot doctor --harness` builds in one: what the disk has on it is not the build's."""
+    taken = os.statvfs(tmp_path)
+    assert (taken.f_blocks - taken.f_bfree) * taken.f_frsize > 1 << 20
+    cage = Cage(replace(Limits(), disk=1 << 20))
+    room = Bind(tmp_path, '/build', writable=True)
+    ran = cage.run([('x', 0o644, b'one\n')], '.', [('read', 'cat x; sleep 1')], binds=[room])
+    assert ran.stopped is None
+    assert [(one.status, one.output) for one in ran.phases] == [(0, 'one\n')]
 
 
 def test_time_that_was_waited_for_counts_once() -> None:

@@ -67,6 +67,8 @@ def inputs(builder: Builder, ground: GitSnapshot | None) -> Inputs | Build:
 
 def _cut_off(ran: Ran) -> bool:
     """Whether the last command of a run came to no end of its own, so its list is not whole."""
+    if not ran.phases:
+        return True
     last = ran.phases[-1]
     return last.status is None or (
         last.status > 0 and of_failed_build(last.output, last.status) is not None
@@ -95,6 +97,8 @@ def _memory(builder: Builder, ground: GitSnapshot) -> Memory:
 
 def _read(builder: Builder, ran: Ran) -> set[str]:
     """Return the paths that a build said it read, those that are not of the tree among them."""
+    if not ran.phases:
+        return set()  # a limit, or what our side lacks, ended it before its first command
     return set(listed(ran.phases[-1].output.partition(MARK)[2], builder.harness.dir))
 
 

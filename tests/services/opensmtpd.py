@@ -61,8 +61,8 @@ class OpenSmtpd:
         self.folder.chmod(0o711)
         self.mails = self.folder / 'mails'
         for name in ('run', 'spool', 'mails'):
-            (self.folder / name).mkdir(mode=0o711)
-        (self.folder / 'spool' / 'smtpd').mkdir(mode=0o711)
+            self._open_folder(name)
+        self._open_folder('spool/smtpd')
         os.chown(self.mails, pwd.getpwnam('nobody').pw_uid, -1)
         (self.folder / 'resolv.conf').write_text('lookup file\n')
         self.port = free_port()
@@ -82,6 +82,12 @@ class OpenSmtpd:
         except BaseException:
             self.stop()
             raise
+
+    def _open_folder(self, name: str) -> None:
+        # The server asks for just these rights, and a umask would take some away.
+        path = self.folder / name
+        path.mkdir()
+        path.chmod(0o711)
 
     def stop(self) -> None:
         """End the server; its folder goes too."""

@@ -216,6 +216,11 @@ class _Quick(B4):
             return super().series(thread, msgid, revision)
         return assemble([one for one in thread if one.msgid == msgid] or thread)
 
+    def guess_base(self, series: Series, mails: Sequence[Mail], worktree: Path) -> str | None:
+        if sum(map(ord, series.msgid or '')) % WITH_B4 == 0:
+            return super().guess_base(series, mails, worktree)
+        return None
+
 
 _WORKER: list[tuple[Worker, list[str]]] = []
 

@@ -26,8 +26,10 @@ from bot.model import Mail, Scope
 from bot.orders import orders_of
 from bot.outgoing import Order
 from bot.plain import storable
-from bot.series import ABSURD, parse_mail, patch_of, subject_of
+from bot.series import parse_mail, patch_of
 from bot.signatures import claims, fingerprint
+from bot.subjects import ABSURD
+from bot.subjects import read as read_subject
 
 SUBJECT = re.compile(rb'^Subject:[ \t]*((?:[^\n]|\n[ \t])*)', re.M | re.I)
 # What may be a patch, or an answer to one; encoded words can't be told before they are read.
@@ -105,7 +107,7 @@ def letter(raw: bytes, scope: Scope, *, attest: bool = False) -> Letter | None:
     if end > LONGEST_HEADER:
         raise LetterError(f'its header does not end within {LONGEST_HEADER} bytes')
     mail = parse_mail(raw)
-    read = subject_of(mail.subject)
+    read = read_subject(mail.subject)
     if not read.is_patch or mail.msgid is None:
         if len(mail.subject) >= headers.LONGEST_TEXT and 'PATCH' in mail.subject.upper():
             raise LetterError(f'its subject has more than {headers.LONGEST_TEXT} characters')

@@ -16,23 +16,24 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bot.errors import B4Error
+from bot.mailinfo import decoded
 from bot.model import ChildLimits, Incomplete, Mail, Patch, Series
 from bot.plain import one_line
 from bot.scratch import scratch
-from bot.series import parse_mail, patch_of, split, subject_of
+from bot.series import parse_mail, patch_of, split
+from bot.subjects import read
+from bot.thread import mbox, of_one_series
 
 # Where it finds a commit that has no ref among its ancestors, it can't name it as it wants to.
 GUESS = re.compile(
     r'^ *Base: (?:(\S+) \((?:exact match|best guess)|.*Could not describe commit ([^)\s]+))', re.M
 )
 RAISED = re.compile(r'^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$', re.M)
-FROM = b'From mboxrd@z Thu Jan  1 00:00:00 1970\n'
-ESCAPED = re.compile(rb'^(>*From )', re.M)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class B4:
         `revision` None is the newest. Mails without a message-id are left out:
         b4 can't tell them apart.
         """
-        mails = {mail.msgid: mail for mail in _once(thread) if mail.msgid is not None}
+        mails = {mail.msgid or '': mail for mail in of_one_series(thread, msgid)}
         if not mails:
             return Incomplete('no mail with a message-id in it')
         words = ['am', '--no-cover', '-o', '-', '-m', '-']
@@ -137,16 +138,6 @@ def thread_blob(tracking: Path) -> str | None:
     return blob if isinstance(blob, str) and re.fullmatch(r'[0-9a-f]{40,64}', blob) else None
 
 
-def mbox(mails: Iterable[Mail]) -> bytes:
-    """Write mails as an mboxrd."""
-    parts = []
-    for mail in mails:
-        raw = mail.raw.replace(b'\r\n', b'\n') if b'\r\n' in mail.raw[:200] else mail.raw
-        head, gap, body = raw.partition(b'\n\n')
-        parts.append(FROM + head + gap + ESCAPED.sub(rb'>\1', body).rstrip(b'\n') + b'\n\n')
-    return b''.join(parts)
-
-
 def _series(
     mails: dict[str, Mail], out: bytes, said: str, revision: int | None
 ) -> Series | Incomplete:
@@ -155,7 +146,7 @@ def _series(
     for raw in split(out):
         ready = parse_mail(raw)
         mail = mails.get(ready.msgid or '')
-        subject = subject_of(ready.subject)
+        subject = read(ready.subject)
         if mail is None:
             return Incomplete('b4 puts a message into the series that is not in the thread')
         newest, of = max(newest, subject.version), max(of, subject.expected)
@@ -173,7 +164,7 @@ def _series(
     numbers = [patch.n for patch in ordered]
     missing = tuple(n for n in range(1, of + 1) if n not in numbers)
     empty = [patch.n for patch in ordered if not patch.diff]
-    title = subject_of(cover.subject).title if cover else ordered[0].subject
+    title = read(cover.subject).title if cover else ordered[0].subject
     reason = None
     if missing:
         listed = ', '.join(str(n) for n in missing[:10])
@@ -192,23 +183,10 @@ def _series(
         author=cover.author if cover else ordered[0].author,
         revision=newest,
         patches=ordered,
-        cover=cover.body.decode('utf-8', 'replace') if cover else None,
+        cover=decoded(cover.body, cover.charset) if cover else None,
         base_commit=next((mail.base_commit for mail in bodies if mail.base_commit), None),
         prerequisites=tuple(dict.fromkeys(one for mail in bodies for one in mail.prerequisites)),
     )
-
-
-def _once(thread: Sequence[Mail]) -> Iterator[Mail]:
-    """Leave out a patch that was sent again as it was: b4 takes it for a new revision."""
-    seen = set()
-    for mail in thread:
-        subject = subject_of(mail.subject)
-        if subject.is_patch and not subject.is_reply:
-            known = (mail.author.email, mail.subject, mail.body.rstrip())
-            if known in seen:
-                continue
-            seen.add(known)
-        yield mail
 
 
 def _cover(mails: dict[str, Mail], chosen: list[tuple[Patch, Mail]], revision: int) -> Mail | None:
@@ -216,7 +194,7 @@ def _cover(mails: dict[str, Mail], chosen: list[tuple[Patch, Mail]], revision: i
     parents = [mail.in_reply_to for _, mail in chosen]
     patches = {mail.msgid for _, mail in chosen}
     for mail in mails.values():
-        subject = subject_of(mail.subject)
+        subject = read(mail.subject)
         if subject.is_reply or mail.msgid in patches:
             continue
         if subject.counter == 0 and subject.is_patch and subject.version == revision:
@@ -230,7 +208,7 @@ def _cover(mails: dict[str, Mail], chosen: list[tuple[Patch, Mail]], revision: i
 
 def _naked(mail: Mail, patch: Mail) -> bool:
     """Whether a mail that starts the thread, by the same author, is its cover letter."""
-    subject = subject_of(mail.subject)
+    subject = read(mail.subject)
     return not subject.is_reply and mail.in_reply_to is None and mail.author == patch.author
 
 

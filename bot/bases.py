@@ -3,7 +3,8 @@ Which commit a series is judged on, and why that one.
 
 `--base` if it was given; else the `base-commit:` that the series names, where
 a tree has it; else each configured ref, in order, that all of it applies to;
-else the base that b4 guesses from the blobs that the patches name. What the
+else, where a ref has the series already, the parent of the commit that took it
+up; else the base that b4 guesses from the blobs that the patches name. What the
 series says that it needs (`prerequisite-…:`, `Depends-on:`) is fetched and
 goes onto a base first; it is not judged. Every try is made in memory.
 """
@@ -26,8 +27,9 @@ from bot.model import (
     Tree,
     Tried,
 )
-from bot.series import patch_of, subject_of
-from bot.tree import Quarantine, patch_id
+from bot.series import patch_of
+from bot.subjects import read as read_subject
+from bot.tree import Quarantine, parent_of, patch_id, taker
 
 Tell = Callable[[str], None]
 MOST_PREREQUISITES = 200
@@ -74,16 +76,17 @@ def choose(
     the most patches.
     """
     failed: list[DoesNotApply] = []
+    unknown = _unknown(series, places) if wanted is None else ()
     several = len(places) > 1
-    for candidate in _candidates(series, places, wanted, guess):
+    for candidate in _candidates(series, places, wanted, guess, failed):
         tell(f'trying {candidate.ref} {candidate.commit[:12]} of {candidate.place.tree.name}')
         missed: DoesNotApply | None = None
         for on_top in (needed.patches, ()) if needed.patches else ((),):
             result = _try(series, candidate, on_top)
             if isinstance(result, AppliedSeries):
-                base = replace(result.base, tried=_tried(failed, several))
+                base = replace(result.base, tried=(*unknown, *_tried(failed, several)))
                 return vouched(replace(result, base=base), candidate.place, wanted)
-            missed = result
+            missed = _since(candidate.place, result) if result.there else result
         if missed and not any(one.base.commit == candidate.commit for one in failed):
             failed.append(missed)
     if not failed:
@@ -94,7 +97,8 @@ def choose(
     reason = best.reason
     if needed.lacking:
         reason += f' (not found: {"; ".join(needed.lacking[:3])})'
-    return replace(best, base=replace(best.base, tried=_tried(others, several)), reason=reason)
+    tried = (*unknown, *_tried(others, several))
+    return replace(best, base=replace(best.base, tried=tried), reason=reason)
 
 
 def vouched(applied: AppliedSeries, place: Place, named: str | None = None) -> AppliedSeries:
@@ -158,7 +162,9 @@ def _candidates(
     places: Sequence[Place],
     wanted: str | None,
     guess: Callable[[Place, dict[str, str]], str | None] | None,
+    failed: Sequence[DoesNotApply],
 ) -> Iterator[_Candidate]:
+    """Yield the bases to try; `failed` grows meanwhile by what did not fit."""
     if wanted is not None:
         for place in places:
             commit = place.quarantine.source.resolve(wanted)
@@ -179,11 +185,41 @@ def _candidates(
             for ref, commit in place.quarantine.source.matching(pattern):
                 refs.setdefault(place.tree.name, {})[ref] = commit
                 yield _Candidate(place, ref, commit, f'a ref of {place.tree.name}')
+    for one in [one for one in failed if one.there]:
+        place = next(place for place in places if place.tree.name == one.base.tree)
+        took = _taker(place, one)
+        commit = parent_of(place.quarantine, took) if took is not None else None
+        if took is not None and commit is not None:
+            why = f'before {took[:12]}, which took patch {one.n} into {one.base.ref}'
+            yield _Candidate(place, f'{took[:12]}^', commit, why)
     for place in places if guess is not None else ():
         assert guess is not None
         commit = guess(place, refs.get(place.tree.name, {}))
         if commit is not None:
             yield _Candidate(place, 'guess', commit, "b4's best guess")
+
+
+def _unknown(series: Series, places: Sequence[Place]) -> tuple[Tried, ...]:
+    """Say that the base which a series names is in no tree."""
+    named = series.base_commit
+    if named is None or any(place.quarantine.source.resolve(named) for place in places):
+        return ()
+    return (Tried('base-commit', named, 0, None, 'the series names it, and no tree here has it'),)
+
+
+def _since(place: Place, missed: DoesNotApply) -> DoesNotApply:
+    """Say since which commit a base has a patch already."""
+    took = _taker(place, missed)
+    if took is None:
+        return missed
+    return replace(
+        missed, reason=f'{missed.base.ref} has patch {missed.n} already, since {took[:12]}'
+    )
+
+
+def _taker(place: Place, missed: DoesNotApply) -> str | None:
+    patch = next(one for one in missed.series.patches if one.n == missed.n)
+    return taker(place.quarantine, missed.base.commit, patch)
 
 
 def _try(
@@ -211,7 +247,7 @@ def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | In
         case 'message-id':
             thread = archive.thread(one.value)
             named = [mail for mail in thread if mail.msgid == one.value]
-            revision = subject_of(named[0].subject).version if named else None
+            revision = read_subject(named[0].subject).version if named else None
             found = b4.series(thread, one.value, revision)
         case 'change-id':
             change, _, version = one.value.partition(':')
@@ -219,7 +255,7 @@ def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | In
             said = f'change-id: {change}'.encode()
             wanted = version.removeprefix('v')
             for mail in mails:
-                of = str(subject_of(mail.subject).version)
+                of = str(read_subject(mail.subject).version)
                 if said in mail.body and mail.msgid and wanted in ('', of):
                     number = int(wanted) if wanted.isdigit() else None
                     found = b4.series(archive.thread(mail.msgid), mail.msgid, number)
@@ -228,7 +264,7 @@ def _fetch(one: Prerequisite, archive: Lookup, b4: B4) -> tuple[Patch, ...] | In
                 return Incomplete('not in the archive')
         case 'patch-id':
             for mail in archive.search(f'patchid:{one.value}'):
-                patch = patch_of(subject_of(mail.subject), mail)
+                patch = patch_of(read_subject(mail.subject), mail)
                 if patch.diff and patch_id(patch.diff) == one.value:
                     return (patch,)
             return Incomplete('not in the archive')

@@ -17,25 +17,38 @@ from bot.errors import BotError, TreeError, UsageError
 from bot.lore import message_id
 from bot.model import Failure, Patch, Review, Series
 from bot.pushes import Hook, Push, pushes
+from bot.ranges import stretch
 from bot.session import Choice, Session
-from bot.tree import Quarantine, Source, beginning, count
+from bot.tree import Quarantine, Source, beginning, count, runs
 
 Show = Callable[[str, Review], None]
 """Handed the name of what was judged, while its snapshots can still be read."""
 
 
+MOST_COMMITS = 50_000
+"""Commits that are looked at in one push: two releases of Linux, with room."""
+
+
 @dataclass(frozen=True)
 class Stretch:
-    """What is judged: commits of `old..new`, called `name`."""
+    """What is judged: commits of `old..new`, called `name`; or `new`, a merge onto `old`."""
 
     name: str
     old: str
     new: str
+    merge: bool = False
+    part: int = 1
+    parts: int = 1
 
     @property
     def source(self) -> str:
         """How `Session.judge()` is told of it."""
         return f'{self.old}..{self.new}'
+
+    @property
+    def title(self) -> str:
+        """What its report is called."""
+        return self.name if self.parts == 1 else f'{self.name}, part {self.part} of {self.parts}'
 
 
 @dataclass(frozen=True)
@@ -82,9 +95,14 @@ class Gate:
                 session = Session(choice, self.config, quiet=self.quiet)
             with contextlib.ExitStack() as stack:
                 stack.callback(session.progress.done)
-                found = session.judge(one.source, stack)
+                if isinstance(one, Stretch) and one.parts > 1:
+                    session.progress(f'{one.name}: part {one.part} of {one.parts}')
+                if isinstance(one, Stretch) and one.merge:
+                    found = session.judge_merge(one.name, one.new, stack)
+                else:
+                    found = session.judge(one.source, stack)
                 if isinstance(one, Stretch):
-                    found = _called(one.name, found)
+                    found = _called(one.title, found)
                 session.progress.done()
                 show(one.name, found)
             reviews.append(found)
@@ -99,12 +117,14 @@ class Gate:
         if text is not None and message_id(text) is not None:
             return [Posted(text)]
         source = Source(Path(self.tree))
-        if text is None or '..' not in text:
+        if text is None or source.resolve(f'refs/heads/{text}') is not None:
             text = _against_upstream(source, text)
-        left, _, right = text.partition('..')
+        between = stretch(text, source.resolve)
+        if between is None:
+            raise UsageError(f'no commits {text!r} in {source.path}: name a range, A..B')
         with self._quarantine() as quarantine:
-            old, new = (quarantine.resolve(one or 'HEAD') for one in (left, right))
-            return [self._bounded(quarantine, Stretch(text, old, new))]
+            old, new = quarantine.resolve(between.old), quarantine.resolve(between.new)
+            return self._parts(quarantine, text, old, new)
 
     def pushed(self, hook: Hook, words: Sequence[str], lines: str) -> list[Wanted]:
         """Return what git hands a hook, as far as it brings something that was not there."""
@@ -118,7 +138,7 @@ class Gate:
                     found.append(Failure(name, str(error)))
                     continue
                 if old is not None:
-                    found.append(self._bounded(quarantine, Stretch(name, old, push.new)))
+                    found += self._parts(quarantine, name, old, push.new)
         return found
 
     def _old(self, quarantine: Quarantine, push: Push) -> str | None:
@@ -137,11 +157,20 @@ class Gate:
             raise TreeError(f'{push.remote}: git fetch it first: what it has is not known here')
         return beginning(quarantine, push.new, list(known.values()))
 
-    def _bounded(self, quarantine: Quarantine, one: Stretch) -> Stretch | Failure:
-        most = self.config.gate_most
-        if count(quarantine, one.old, one.new, most) > most:
-            return Failure(one.name, f'more than {most} commits ([gate] most)')
-        return one
+    def _parts(self, quarantine: Quarantine, name: str, old: str, new: str) -> list[Wanted]:
+        """Return a range as what is judged by itself: topics, merges, no more than so many."""
+        if count(quarantine, old, new, MOST_COMMITS) > MOST_COMMITS:
+            return [Failure(name, f'more than {MOST_COMMITS} commits: name a part of them')]
+        try:
+            found = runs(quarantine, old, new, self.config.gate_most)
+        except BotError as error:
+            return [Failure(name, str(error))]
+        if not found:
+            return [Failure(name, 'no commit in this range')]
+        return [
+            Stretch(name, one.old, one.new, one.merge, number, len(found))
+            for number, one in enumerate(found, 1)
+        ]
 
     def _quarantine(self) -> Quarantine:
         return Quarantine(Path(self.tree), besides=self.besides)

@@ -17,7 +17,8 @@ from bot.b4 import B4
 from bot.errors import LoreError, MailboxError
 from bot.lore import Archive
 from bot.model import Incomplete, Mail, Series
-from bot.series import parse_mail, patch_of, subject_of
+from bot.series import parse_mail, patch_of
+from bot.subjects import read as read_subject
 
 ENCODING = re.compile(rb'^(?:Content-[\w-]+|MIME-Version):.*\n(?:[ \t].*\n)*', re.M | re.I)
 # What is no quoted-printable (a `=` without an escape or a line end behind it), and no base64.
@@ -68,7 +69,7 @@ def read(raw: bytes) -> Mail:
 
 def find(mail: Mail, kept: Sequence[Mail], archive: Archive, b4: B4) -> Handed:
     """Find the series of a mail: in `kept` (a thread that is at hand), else in the archive."""
-    subject = subject_of(mail.subject)
+    subject = read_subject(mail.subject)
     if subject.counter == subject.expected == 1:
         return Handed(1, 1, _alone(subject, mail), (mail,))
     whole = _in(mail, subject, kept, b4) if kept else 'no thread'

@@ -143,7 +143,9 @@ def author(mail: Message) -> Author:
     for name in ('X-Original-From', 'From'):
         found = people(mail, name)
         if found:
-            return found[0]
+            whole = person(_raw(mail, name))
+            # A name with a comma that nobody quoted; the address is the list's to say.
+            return whole if whole is not None and whole.email == found[0].email else found[0]
     return NOBODY
 
 
@@ -205,3 +207,57 @@ def _text(charset: str, data: bytes) -> str:
         return data.decode(charset or 'utf-8', 'replace')
     except (LookupError, ValueError):
         return data.decode('utf-8', 'replace')
+
+
+PERSON = re.compile(r'(?P<name>.*?)\s*<\s*(?P<address>[^<>\s]+@[^<>\s]+)\s*>(?P<rest>.*)')
+BARE = re.compile(r'(?P<address>[^<>\s()]+@[^<>\s()]+)')
+
+
+def person(value: str) -> Author | None:
+    """
+    Read `Name <address>` as git does: a comma is part of the name, quotes are not.
+
+    The words are decoded behind the parsing. None where there is no address.
+    """
+    text = ' '.join(value[:LONGEST].split())[:LONGEST_TEXT]
+    found = PERSON.fullmatch(text)
+    if found is not None:
+        name = f'{found["name"]} {found["rest"]}'.strip()
+    else:
+        found = BARE.search(text)
+        if found is None:
+            return None
+        name = f'{text[: found.start()]} {text[found.end() :]}'.strip().strip('()')
+    if len(found['address']) > LONGEST_ADDRESS:
+        return None
+    return Author(storable(_unquoted(decoded(name)), LONGEST_NAME), storable(found['address']))
+
+
+def _unquoted(name: str) -> str:
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = re.sub(r'\\(.)', r'\1', name[1:-1])
+    return ' '.join(name.split())
+
+
+def parameter(part: Message, name: str) -> str:
+    """Return a parameter of Content-Type in lower case, '' where there is none."""
+    if len(str(part.get('Content-Type', ''))) > LONGEST_TYPE:
+        return ''
+    try:
+        value = part.get_param(name)
+    except UNREADABLE:
+        return ''
+    if isinstance(value, tuple):
+        value = value[2]
+    return str(value).strip().lower() if value else ''
+
+
+def file_name(part: Message) -> str:
+    """Return the name that an attachment has, '' where it has none."""
+    for header in ('Content-Type', 'Content-Disposition'):
+        if len(str(part.get(header, ''))) > LONGEST_TYPE:
+            return ''
+    try:
+        return part.get_filename() or ''
+    except UNREADABLE:
+        return ''

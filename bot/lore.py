@@ -28,7 +28,10 @@ from bot.shown import host_of
 RETRIES = 2
 # A thread as text is some ten times as large as it came.
 GROWTH = 16
-MSGID = re.compile(r'<?(?P<msgid>[^\s<>/]+@[^\s<>/]+)>?')
+MSGID = re.compile(r'<?(?P<msgid>[^\s<>]+@[^\s<>/]+)>?')
+# What public-inbox has behind a message-id in a link.
+VIEWS = re.compile(r'(?:[Tt]|raw|t\.mbox(?:\.gz)?|t\.atom|R|d|s)')
+NO_LIST = ('r', 'all')
 
 
 class Archive:
@@ -167,17 +170,35 @@ def message_id(text: str) -> tuple[str, str | None] | None:
     """
     Read a message-id or a link to one; (message-id, list or None), None for neither.
 
-    Takes `<id>`, `id`, `https://lore.kernel.org/LIST/ID/…`, `https://…/r/ID`.
+    Takes `<id>`, `id`, `https://lore.kernel.org/LIST/ID/…`, `https://…/r/ID`, with
+    what public-inbox writes after an id. A slash in an id may be escaped or not.
     """
     if text.startswith(('http://', 'https://')):
-        parts = [unquote(part) for part in urlsplit(text).path.split('/') if part]
-        found = next((n for n, part in enumerate(parts) if '@' in part), None)
-        if found is None:
-            return None
-        inbox = parts[found - 1] if found else None
-        return parts[found].strip('<>'), None if inbox in (None, 'r', 'all') else inbox
+        url = urlsplit(text)
+        return _linked(url.path, rooted=url.netloc.endswith('msgid.link'))
     match = MSGID.fullmatch(text)
-    return (match['msgid'], None) if match else None
+    if match is None or text.startswith('-'):
+        return None
+    msgid = match['msgid']
+    return (unquote(msgid) if '%' in msgid else msgid), None
+
+
+def _linked(path: str, *, rooted: bool) -> tuple[str, str | None] | None:
+    """Read the path of a link; `rooted`: the id comes first, no list's name."""
+    parts = [part for part in path.split('/') if part]
+    while parts and '@' not in unquote(parts[-1]) and VIEWS.fullmatch(parts[-1]):
+        parts.pop()
+    last = next((n for n in reversed(range(len(parts))) if '@' in unquote(parts[n])), None)
+    if last is None:
+        return None
+    first = last
+    if '%2F' not in parts[last].upper():
+        # The id may begin before: its slashes are not escaped. A list's name comes first.
+        before = next((n for n in range(last) if parts[n] in NO_LIST), 0)
+        first = 0 if rooted else min(before + 1, last)
+    inbox = parts[first - 1] if first else None
+    msgid = '/'.join(unquote(part) for part in parts[first : last + 1]).strip('<>')
+    return msgid, None if inbox in (None, *NO_LIST) else inbox
 
 
 def _keep(path: Path, packed: bytes) -> None:

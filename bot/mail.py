@@ -24,6 +24,7 @@ EHLO names the sender's domain, never this machine.
 """
 
 import contextlib
+import quopri
 import re
 import ssl
 import time
@@ -37,6 +38,7 @@ from bot.plain import one_line
 from bot.smtp import Connection, LostError, answered, reason_of
 
 ADDRESS = re.compile(r'[^\s<>"(),:;\\@\x00-\x1f\x7f]+@[^\s<>"(),;\\@\x00-\x1f\x7f]+')
+EIGHT = re.compile(rb'^(Content-Transfer-Encoding:[ \t]*)8bit[ \t]*$', re.M | re.I)
 LONGEST = 998
 """Bytes of a line of a mail, as RFC 5322 says."""
 CHUNK = 1 << 16
@@ -77,7 +79,7 @@ class Mailer:
                 connection = stack.enter_context(_opened(self._smtp, sender, self._clock))
             except MailError as error:
                 return TryLater(str(error), unusable=True)
-            text = _crlf(raw)
+            text = _crlf(raw if connection.has_extn('8bitmime') else quoted(raw))
             try:
                 refused = _envelope(connection, sender, recipients, text)
             except LostError as lost:
@@ -104,6 +106,19 @@ def unfit(raw: bytes, head: int = 0) -> str | None:
         if len(line) > LONGEST:
             return f'line {n} of {of} has more than {LONGEST} bytes: encode its body'
     return None
+
+
+def quoted(raw: bytes) -> bytes:
+    """
+    Return a mail with its body in quoted-printable, for a server without 8BITMIME.
+
+    As it is where its body is ASCII, or is not one text that is sent as 8bit.
+    """
+    head, gap, body = raw.partition(b'\n\n')
+    if body.isascii() or not EIGHT.search(head):
+        return raw
+    head = EIGHT.sub(rb'\1quoted-printable', head)
+    return head + gap + quopri.encodestring(body)
 
 
 def _crlf(raw: bytes) -> bytes:

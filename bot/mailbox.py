@@ -5,14 +5,17 @@ Raises `MailboxError` where there is no mail to be had, in one line. Which of
 the mails make a series is `series.py`'s to say.
 """
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bot.errors import MailboxError
 from bot.model import Mail
-from bot.series import parse_mail, split
+from bot.series import numbered, parse_mail, posted, split
 
 SUFFIXES = ('.patch', '.mbox', '.eml', '.mail', '.txt')
+NUMBERED = re.compile(r'\d{4,}-')
 LARGEST = 512 << 20
 """Bytes. The largest mails on lists are some 20 MB."""
 
@@ -33,16 +36,48 @@ def read(source: str) -> list[Mail]:
         files = sorted(_files(path))
         if not files:
             raise MailboxError(f'{source}: no *.patch or *.mbox in this folder, and no maildir')
-        return [mail for file in files for mail in _mails(_bytes(file), str(file))]
+        mails = [mail for file in files for mail in _mails(_bytes(file), str(file))]
+        return numbered(mails) if all(NUMBERED.match(one.name) for one in files) else mails
     except FileNotFoundError as error:
         raise MailboxError(f'{source}: no such file or folder') from error
     except OSError as error:
         raise MailboxError(f'{source}: {error.strerror}') from error
 
 
+def of_one_series(sources: Sequence[str]) -> bool:
+    """
+    Whether several names are the files of one series, as `*.patch` gives them.
+
+    Each is a file of one mail, and their subjects number them, or their names
+    do (0001-…, 0002-…).
+    """
+    if len(sources) < 2 or not all(Path(one).is_file() for one in sources):
+        return False
+    try:
+        found = [list(split(_bytes(Path(one)))) for one in sources]
+    except OSError:
+        return False
+    if any(len(mails) != 1 for mails in found):
+        return False
+    parts = [posted(parse_mail(mails[0])) for mails in found]
+    named = all(NUMBERED.match(Path(one).name) for one in sources)
+    first = parts[0]
+    return first is not None and all(
+        one is not None
+        and (one.version, one.expected) == (first.version, first.expected)
+        and (named if one.counters_inferred else one.expected > 1)
+        for one in parts
+    )
+
+
 def standard_input() -> bytes:
     """Return what is on standard input, a byte more than `LARGEST` at most."""
     return sys.stdin.buffer.read(LARGEST + 1)
+
+
+def read_all(sources: Sequence[str]) -> list[Mail]:
+    """Return the mails of several files that are one series, in the order in which it has them."""
+    return numbered([mail for one in sources for mail in read(one)])
 
 
 def _files(folder: Path) -> list[Path]:

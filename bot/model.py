@@ -51,8 +51,9 @@ class Mail:
     One message: the headers that threading needs, its decoded body, its raw bytes.
 
     `base_commit` and `prerequisites` are what `git format-patch --base`, b4 or
-    a `Depends-on:` say in the body. `unread` says why there is no body, where it
-    could not be read.
+    a `Depends-on:` say in the body. `body` are the bytes that were sent, in
+    `charset` ('': the mail does not say). `unread` says why there is no body,
+    where it could not be read.
     """
 
     msgid: str | None
@@ -66,6 +67,7 @@ class Mail:
     base_commit: str | None = None
     prerequisites: tuple['Prerequisite', ...] = ()
     unread: str | None = None
+    charset: str = ''
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ class Patch:
 
     `message` is the commit message without subject and trailers' duplicates:
     the text between the headers and the `---`. `notes` is what stands below
-    the `---` and before the diff. `diff` are the mail's own bytes. `committer`
-    is there for a commit only.
+    the `---` and before the diff. `diff` are the mail's own bytes, `converted`
+    the same in UTF-8 where the mail is in another charset: it is tried where
+    the first does not apply. `committer` is there for a commit only; `merge`
+    says that it is one of several parents.
     """
 
     n: int
@@ -126,6 +130,8 @@ class Patch:
     trailers: tuple[str, ...] = ()
     attestation: tuple[Attestation, ...] = ()
     committer: Author | None = None
+    converted: bytes = b''
+    merge: bool = False
 
 
 @dataclass(frozen=True)
@@ -331,7 +337,8 @@ class DoesNotApply:
     Why patch `n` does not apply.
 
     `path` and `hunk` (1-based) say where, None where the patch as a whole is
-    at fault. `steps` are the patches before it.
+    at fault. `steps` are the patches before it. `there`: the tree has the
+    patch already, which then has no effect.
     """
 
     series: Series
@@ -341,6 +348,7 @@ class DoesNotApply:
     path: str | None = None
     hunk: int | None = None
     steps: tuple[Step, ...] = ()
+    there: bool = False
 
 
 # --- builds -------------------------------------------------------------------

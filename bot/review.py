@@ -40,6 +40,7 @@ def review(
     ignores: Sequence[Ignore] = (),
     known: Collection[str] = (),
     facts: Facts | None = None,
+    built: AppliedSeries | None = None,
 ) -> Review:
     """
     Build what applies with every harness, and run the rules.
@@ -47,12 +48,15 @@ def review(
     Where the series does not apply, only rules about that have a say. Findings
     that the series or `ignores` ask not to count are set aside; `known` are
     the ids of all rules that there are, besides those that are run; `facts` what
-    only the gate knows.
+    only the gate knows. `built` is built in the place of `applied` where a
+    merge is judged: rules look at what its author wrote, a build at all of it.
     """
     builds: tuple[Build, ...] = ()
     if isinstance(applied, AppliedSeries):
         builds = tuple(
-            build for harness in harnesses for build in build_series(harness, applied, workshop)
+            build
+            for harness in harnesses
+            for build in build_series(harness, built or applied, workshop)
         )
     else:
         rules = [rule for rule in rules if rule.about_applying]

@@ -8,39 +8,32 @@ series applies. What `git mailinfo` would take for message and diff, it takes.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from email.message import Message
 from itertools import islice
 from urllib.parse import unquote
 
-from liblore.series import PatchSubject, parse_patch_subject
+from liblore.series import PatchSubject
 from liblore.utils import split_mbox_as_bytes
 
 from bot import headers
+from bot.mailinfo import DIFF, body_of, cut, decoded
 from bot.model import Incomplete, Mail, Patch, Prerequisite, Series
-from bot.plain import storable
+from bot.subjects import may_be_patch, read
 from bot.trailers import trailers
 
-# Where git mailinfo ends the message: a `---` alone, or the first line of a diff.
-BREAK = re.compile(rb'^(?:---[ \t]*$|diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
-DIFF = re.compile(rb'^(?:diff -|Index: |--- \S.*\n\+\+\+ )', re.M)
-INBODY = re.compile(r'\A(?:(From|Subject|Date): (.*)\n)', re.I)
 PREREQUISITE = re.compile(
     rb'^(?:prerequisite-(?P<kind>patch-id|message-id|change-id)|Depends-on):[ \t]*'
     rb'(?P<value>[\x21-\x7e]{1,900})[ \t]*\r?$',
     re.M | re.I,
 )
 LINK = re.compile(r'https?://[^/\s]+/(?:r/|[^/\s]+/)?(?P<msgid>[^/\s]*@[^/\s>]+)')
-BASE_COMMIT = re.compile(rb'^base-commit: ([0-9a-f]{40,64})\s*$', re.M)
+BASE_COMMIT = re.compile(rb'^base-commit:[ \t]*(\S[^\r\n]{0,300}?)[ \t]*\r?$', re.M | re.I)
+COMMIT_ID = re.compile(r'(?<![\w.-])[0-9a-f]{7,64}(?![\w.-])')
+REF = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}')
 # No message is longer; a larger one is not searched for trailers.
 LONGEST_MESSAGE = 1 << 20
 MOST_PREREQUISITES = 1000
-MOST_INBODY = 20
-"""Headers at the beginning of a body that are looked at."""
-ABSURD = 999_999_999
-"""The revision that stands for all that are too large to be one."""
-TOO_MANY_DIGITS = re.compile(r'v\d{9,}', re.I)
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -56,10 +49,9 @@ def parse_mail(raw: bytes) -> Mail:
     """Read one mail. Nothing in it is an error: what is missing is None or empty."""
     msg, unread = headers.parsed(raw)
     try:
-        body = _body(msg)
+        body, charset = body_of(msg)
     except headers.UNREADABLE as error:
-        body, unread = b'', f'its body: {error}'
-    base = BASE_COMMIT.search(body)
+        body, charset, unread = b'', '', f'its body: {error}'
     return Mail(
         msgid=next(iter(headers.msgids(msg, 'Message-ID')), None),
         subject=headers.text(msg, 'Subject'),
@@ -70,16 +62,10 @@ def parse_mail(raw: bytes) -> Mail:
         body=body,
         raw=raw,
         prerequisites=tuple(islice(_prerequisites(body), MOST_PREREQUISITES)),
-        base_commit=base[1].decode() if base else None,
+        base_commit=_base_commit(body),
+        charset=charset,
         unread=unread,
     )
-
-
-def subject_of(text: str) -> PatchSubject:
-    """Read a subject that is decoded; a revision without end is `ABSURD`. Nothing is an error."""
-    text = text[: headers.LONGEST_TEXT].replace('=?', '= ?')  # what it decodes to is not decoded
-    front, end, title = text.rpartition(']')
-    return parse_patch_subject(TOO_MANY_DIGITS.sub(f'v{ABSURD}', front) + end + title)
 
 
 def assemble(mails: Iterable[Mail]) -> Series | Incomplete:
@@ -90,49 +76,87 @@ def assemble(mails: Iterable[Mail]) -> Series | Incomplete:
     counts once. Mails without a `[PATCH]` in the subject count only where no
     mail has one (`git format-patch --no-numbered --subject-prefix=''`).
     """
-    read = [(subject_of(mail.subject), mail) for mail in mails]
-    posted = [(subject, mail) for subject, mail in read if not subject.is_reply]
-    chosen = [item for item in posted if item[0].is_patch]
+    known = list(mails)
+    chosen = [(subject, mail) for mail in known if (subject := posted(mail)) is not None]
     if not chosen:
-        chosen = [item for item in posted if DIFF.search(item[1].body)]
+        others = [(read(mail.subject), mail) for mail in known]
+        chosen = [one for one in others if not one[0].is_reply and DIFF.search(one[1].body)]
     if not chosen:
         return Incomplete('no patch in it')
     revision = max(subject.version for subject, _ in chosen)
     return _one_revision([item for item in chosen if item[0].version == revision], revision)
 
 
+def numbered(mails: Sequence[Mail]) -> list[Mail]:
+    """
+    Number patches that `git format-patch -N` left without numbers, as they come.
+
+    Mails that are numbered, or no patches, are as they were.
+    """
+    parts = [posted(mail) for mail in mails]
+    lone = [n for n, one in enumerate(parts) if one is not None and one.counters_inferred]
+    if len(lone) < 2 or len(lone) != len(mails):
+        return list(mails)
+    of = len(mails)
+    return [
+        replace(mail, subject=f'[PATCH v{one.version} {n}/{of}] {one.title}')
+        for n, (mail, one) in enumerate(zip(mails, parts, strict=True), 1)
+        if one is not None
+    ]
+
+
 def patch_of(subject: PatchSubject, mail: Mail) -> Patch:
     """Cut a mail into message, notes and diff, as `git mailinfo` would."""
-    message, notes, diff = _cut(mail.body)
-    text = message.decode('utf-8', 'replace')
-    author, title = mail.author, subject.title
-    for _ in range(MOST_INBODY):
-        header = INBODY.match(text)
-        if header is None:
-            break
-        text = text[header.end() :]
-        if header[1].lower() == 'from':
-            author = next(iter(headers.addresses(header[2][: headers.LONGEST])), author)
-        elif header[1].lower() == 'subject':
-            title = storable(headers.decoded(header[2]), headers.LONGEST_TEXT)
+    said = cut(mail.body, mail.charset)
     return Patch(
         n=subject.counter,
         of=subject.expected,
         msgid=mail.msgid,
         commit=None,
-        subject=title,
-        author=author,
-        message=text.strip('\n'),
-        notes=notes.decode('utf-8', 'replace').strip('\n'),
-        diff=diff,
-        trailers=trailers_of(text),
+        subject=subject.title if said.subject is None else read(said.subject).title,
+        author=said.author or mail.author,
+        message=said.message,
+        notes=said.notes,
+        diff=said.diff,
+        converted=said.converted,
+        trailers=trailers_of(said.message),
     )
+
+
+def posted(mail: Mail) -> PatchSubject | None:
+    """
+    Return what a mail is of a series: a patch, or the cover letter (counter 0).
+
+    None where it is neither. `[RFC]` or `[v2]` without a number is a patch only
+    where the mail has a diff. The watcher and `bot check` both ask here.
+    """
+    subject = read(mail.subject)
+    if subject.is_reply:
+        return None
+    if subject.is_patch:
+        return subject
+    if may_be_patch(mail.subject) and cut(mail.body, mail.charset).diff:
+        return replace(subject, is_patch=True)
+    return None
 
 
 def trailers_of(message: str) -> tuple[str, ...]:
     """Return the trailers of a commit message (its last paragraph) as `Name: value`."""
     paragraphs = message[-LONGEST_MESSAGE:].strip().split('\n\n')
     return tuple(f'{name}: {value}' for name, value in trailers(paragraphs[-1]))
+
+
+def _base_commit(body: bytes) -> str | None:
+    """Return the commit that a series names: an id (perhaps short, with words after it), a tag."""
+    found = BASE_COMMIT.search(body)
+    if found is None:
+        return None
+    text = found[1].decode('utf-8', 'replace').strip('<>"\'')
+    named = COMMIT_ID.search(text)
+    if named is not None:
+        return named[0]
+    ref = REF.match(text)
+    return None if ref is None or '..' in ref[0] else ref[0]
 
 
 def _prerequisites(body: bytes) -> Iterator[Prerequisite]:
@@ -207,7 +231,7 @@ def _one_revision(found: list[tuple[PatchSubject, Mail]], revision: int) -> Seri
         author=cover.author if cover else ordered[0].author,
         revision=revision,
         patches=ordered,
-        cover=cover.body.decode('utf-8', 'replace') if cover else None,
+        cover=decoded(cover.body, cover.charset) if cover else None,
         base_commit=next((mail.base_commit for _, mail in found if mail.base_commit), None),
         prerequisites=tuple(dict.fromkeys(one for _, mail in found for one in mail.prerequisites)),
     )
@@ -217,53 +241,3 @@ def _numbers(numbers: Iterable[int], of: int) -> str:
     listed = sorted(numbers)
     shown = ', '.join(str(n) for n in listed[:10]) + (', …' if len(listed) > 10 else '')
     return f'{shown} of {of}'
-
-
-def _cut(body: bytes) -> tuple[bytes, bytes, bytes]:
-    found = BREAK.search(body)
-    if found is None:
-        return body, b'', b''
-    message, rest = body[: found.start()], body[found.start() :]
-    diff = DIFF.search(rest)
-    if diff is None:
-        return message, rest, b''
-    notes = rest[: diff.start()]
-    return message, notes.removeprefix(b'---').lstrip(b' \t'), _plain_ends(rest[diff.start() :])
-
-
-def _plain_ends(diff: bytes) -> bytes:
-    """
-    Undo CRLF that the transport added (base64 mails).
-
-    A diff of a CRLF file has CR at the end of its content only; when git's own
-    lines (`diff --git`, `@@`) have it too, every line got one on the way.
-    """
-    end = diff.find(b'\n')
-    if end > 0 and diff[end - 1 : end] == b'\r':
-        return diff.replace(b'\r\n', b'\n')
-    return diff
-
-
-def _body(msg: Message) -> bytes:
-    """Join the text parts, transfer encoding undone, in the bytes that were sent."""
-    parts = []
-    for part in _walked(msg):
-        if part.is_multipart() or part.get_content_maintype() != 'text':
-            continue
-        if part.get_content_subtype() == 'html':
-            continue
-        payload = part.get_payload(decode=True)
-        if isinstance(payload, bytes):
-            # The line end before a MIME boundary is the boundary's.
-            parts.append(payload if payload.endswith(b'\n') else payload + b'\n')
-    return b'\n'.join(parts)
-
-
-def _walked(msg: Message) -> Iterator[Message]:
-    """Yield a mail's parts, the outer ones first; `walk()` calls itself."""
-    left = [msg]
-    while left:
-        part = left.pop()
-        yield part
-        if part.is_multipart():
-            left += reversed([one for one in part.get_payload() if isinstance(one, Message)])

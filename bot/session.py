@@ -41,9 +41,9 @@ from bot.review import review
 from bot.reviewers import people
 from bot.rule import FIXES, Rule
 from bot.sandbox import Cage
-from bot.series import parse_mail, split, trailers_of
+from bot.series import parse_mail, patch_of, posted, split, trailers_of
 from bot.sources import Finder, Found
-from bot.tree import Quarantine, subjects, whole
+from bot.tree import Quarantine, merge_of, prepared, subjects, whole
 
 if TYPE_CHECKING:  # `bot check` waits for no database
     from bot.store import Taken
@@ -60,7 +60,8 @@ class Choice:
     What a user chose of what is configured. None: what the configuration says.
 
     `gate`: with the rules that only a gate asks. `besides` are folders of
-    objects beside the tree's own.
+    objects beside the tree's own. `only`: the one patch that is judged, on top
+    of those before it.
     """
 
     tree: str | None = None
@@ -72,6 +73,7 @@ class Choice:
     revision: int | None = None
     gate: bool = False
     besides: tuple[Path, ...] = ()
+    only: int | None = None
 
 
 class Session:
@@ -102,10 +104,28 @@ class Session:
         except SandboxError as error:
             self.cage = error
 
-    def judge(self, source: str, stack: contextlib.ExitStack) -> Review:
-        """Review what `source` names; what it borrows lives as long as `stack`."""
+    def judge(self, source: str | tuple[str, ...], stack: contextlib.ExitStack) -> Review:
+        """
+        Review what `source` names; several are the files of one series.
+
+        What it borrows lives as long as `stack`.
+        """
         try:
             return self._judge(source, stack)
+        except (ConfigError, UsageError):
+            raise
+        except BotError as error:
+            return Review(None, failures=(Failure('input', str(error)),))
+
+    def judge_merge(self, name: str, commit: str, stack: contextlib.ExitStack) -> Review:
+        """Review what a merge's author wrote into it; what it borrows lives as long as `stack`."""
+        try:
+            places = self._places(stack)
+            written, whole_merge = merge_of(places[0].quarantine, places[0].tree.name, name, commit)
+            written = bases.vouched(written, places[0])
+            return self._reviewed(
+                written, places[0], (), replace(whole_merge, ground=written.ground)
+            )
         except (ConfigError, UsageError):
             raise
         except BotError as error:
@@ -121,6 +141,8 @@ class Session:
         """
         try:
             mail = handed.read(raw)
+            if tracking is None and (own := self._prepared(mail, stack)) is not None:
+                return own
             part = handed.find(mail, self._kept(tracking), self.archive, self.b4)
             found = Found(part.series, part.thread)
             asked = Part(part.n, part.posted, part.alone)
@@ -129,6 +151,22 @@ class Session:
             raise
         except BotError as error:
             return Review(None, failures=(Failure('input', str(error)),)), Part(0, 0)
+
+    def _prepared(self, mail: Mail, stack: contextlib.ExitStack) -> tuple[Review, Part] | None:
+        """Review a patch that `b4 prep --check` hands over before it is sent: it is a commit."""
+        subject = posted(mail)
+        here = pygit2.discover_repository(str(Path.cwd()))
+        if subject is None or subject.counter == 0 or here is None:
+            return None
+        patch = patch_of(subject, mail)
+        quarantine = stack.enter_context(Quarantine(Path.cwd(), self.config.cache, self.progress))
+        n, of = subject.counter, subject.expected
+        applied = prepared(quarantine, Path.cwd().name, patch.subject, patch.diff, n, of)
+        if applied is None:
+            return None
+        place = bases.Place(Tree(Path.cwd().name, str(Path.cwd())), quarantine)
+        judged = self._reviewed(bases.vouched(applied, place), place, (mail,))
+        return judged, Part(n, n)
 
     def _kept(self, tracking: Path | None) -> tuple[Mail, ...]:
         """Return the thread that `b4 review` keeps in the repository that it runs in."""
@@ -165,11 +203,12 @@ class Session:
         history = History(now, started=0, posted=now)
         return preview(judged, self.config.mail, self.config.letterhead, history)
 
-    def _judge(self, source: str, stack: contextlib.ExitStack) -> Review:
-        self.progress(f'looking for {source}')
+    def _judge(self, source: str | tuple[str, ...], stack: contextlib.ExitStack) -> Review:
+        named = source if isinstance(source, str) else f'{source[0]} … {source[-1]}'
+        self.progress(f'looking for {named}')
         places = self._places(stack)
         found = self.finder.find(source, [(one.tree.name, one.quarantine) for one in places])
-        return self._found(found, places, source, self.archive)
+        return self._found(found, places, named, self.archive)
 
     def _places(self, stack: contextlib.ExitStack) -> list[bases.Place]:
         return [
@@ -194,6 +233,15 @@ class Session:
         if isinstance(found.series, Incomplete):
             return Review(found.series)
         series = found.series
+        only = self.choice.only
+        if only is not None:
+            of = len(series.patches)
+            if only > of:
+                raise UsageError(f'--only {only}: the series has {_counted(of, "patch")}')
+            series = replace(series, patches=series.patches[:only])
+            if found.applied is not None:
+                steps = found.applied.steps[:only]
+                found = replace(found, applied=replace(found.applied, series=series, steps=steps))
         applied: AppliedSeries | DoesNotApply
         if found.applied is not None:
             left = (source or '').partition('..')[0]
@@ -203,7 +251,18 @@ class Session:
             needed = bases.prerequisites(series, archive, self.b4, self.progress)
             guess = bases.guess_with(self.b4, series, found.thread)
             applied = bases.choose(series, places, self.choice.base, needed, guess, self.progress)
-        of = len(series.patches)
+        judged = self._reviewed(applied, places[0], found.thread)
+        return judged if only is None else _of_patch(judged, only)
+
+    def _reviewed(
+        self,
+        applied: AppliedSeries | DoesNotApply,
+        place: bases.Place,
+        thread: tuple[Mail, ...],
+        built: AppliedSeries | None = None,
+    ) -> Review:
+        """Review what was applied; `built` is what is built in its place."""
+        of = len(applied.series.patches)
         workshop = (
             self.cage
             if isinstance(self.cage, SandboxError)
@@ -215,12 +274,12 @@ class Session:
                 lambda event: self.progress.build(event, of),
             )
         )
-        facts, failed = self._facts(applied, places[0]) if self.choice.gate else (None, ())
+        facts, failed = self._facts(applied, place) if self.choice.gate else (None, ())
         judged = review(
             applied, self.rules, self.harnesses, workshop, self.progress,
-            self.config.ignores, self.known, facts,
+            self.config.ignores, self.known, facts, built,
         )  # fmt: skip
-        return replace(judged, thread=found.thread, failures=(*judged.failures, *failed))
+        return replace(judged, thread=thread, failures=(*judged.failures, *failed))
 
     def _facts(
         self, applied: AppliedSeries | DoesNotApply, place: bases.Place
@@ -249,6 +308,20 @@ class Session:
             return replace(facts, people=people(self.cage, ground, paths)), ()
         except SandboxError as error:
             return facts, (Failure(COVERAGE, str(error)),)
+
+
+def _of_patch(judged: Review, n: int) -> Review:
+    """Leave what is about one patch."""
+    return replace(
+        judged,
+        findings=tuple(one for one in judged.findings if one.hit.n == n),
+        suppressed=tuple(one for one in judged.suppressed if one.finding.hit.n == n),
+        builds=tuple(one for one in judged.builds if one.n == n),
+    )
+
+
+def _counted(count: int, what: str) -> str:
+    return f'{count} {what}' if count == 1 else f'{count} {what}es'
 
 
 def _rules(every: list[Rule], choice: Choice, config: Config) -> list[Rule]:

@@ -14,13 +14,12 @@ from pathlib import Path
 from bot import mailbox
 from bot.attest import Attester
 from bot.b4 import B4
-from bot.errors import MailboxError
+from bot.errors import UsageError
 from bot.lore import Archive, message_id
 from bot.model import AppliedSeries, Incomplete, Mail, Series
+from bot.ranges import last, stretch
 from bot.series import assemble
 from bot.tree import Quarantine, range_of
-
-RANGE = re.compile(r'[^\s:]*\.\.[^\s:.]*')
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,31 @@ class Finder:
     attester: Attester | None = None
     revision: int | None = None
 
-    def find(self, text: str, ranges: Sequence[tuple[str, Quarantine]]) -> Found:
+    def find(self, text: str | tuple[str, ...], ranges: Sequence[tuple[str, Quarantine]]) -> Found:
         """
-        Return the series that `text` names.
+        Return the series that `text` names, or several files of one.
 
         `ranges` are the trees (name, opened) that a git range may be of, in
         order. Raises what the worlds raise: `MailboxError`, `LoreError`,
         `TreeError`.
         """
+        if isinstance(text, tuple):
+            return self._local(mailbox.read_all(text))
         if text == '-' or Path(text).exists():
             return self._local(mailbox.read(text))
-        if RANGE.fullmatch(text) and ranges:
+        if ranges:
             name, quarantine = ranges[0]
-            applied = range_of(quarantine, name, text)
-            return Found(applied.series, (), applied)
+            between = stretch(text, quarantine.source.resolve)
+            if between is not None:
+                old, new = between.old, between.new
+                applied = range_of(quarantine, name, last(text) or text, old, new)
+                return Found(applied.series, (), applied)
         named = message_id(text)
         if named is None:
-            raise MailboxError(f'{text}: no such file or folder, and no message-id, link or A..B')
+            raise UsageError(
+                f'{text}: no file or folder, no message-id or link, and no commits (A..B) '
+                'of the tree'
+            )
         msgid, inbox = named
         thread = self.archive.thread(msgid, inbox)
         revision = self.revision

@@ -5,7 +5,8 @@ A line below the `---` of a patch, or in the cover letter:
 
     vma-bot: ignore RULE [symbol] -- reason
 
-stands for that patch, or for all; `[[ignore]]` of the configuration for every
+stands for that patch, or for all; of a commit it counts below a `---` of its
+message, or in git notes. `[[ignore]]` of the configuration stands for every
 series. What is ignored is listed with its reason, never dropped. A line that
 can't be honoured (no reason, no such rule) is a remark.
 """
@@ -47,13 +48,19 @@ def split(
             if found is None:
                 remarks.append(
                     f'{where}: not honoured: "{one_line(line[0], 120)}": '
-                    'it wants a rule and, behind " -- ", a reason'
+                    'it needs a rule and, after " -- ", a reason'
                 )
             elif found['rule'] not in known:
                 remarks.append(f'{where}: not honoured: there is no rule "{found["rule"]}"')
             else:
                 symbol = (found['symbol'] or '').removesuffix('()') or None
                 asked.append((n, Ignore(found['rule'], found['reason'].strip(), symbol=symbol)))
+    remarks += [
+        f'patch {patch.n}: not honoured: "{one_line(line[0], 120)}": '
+        'it counts below the ---, or in git notes, not in the message'
+        for patch in series.patches
+        for line in LINE.finditer(patch.message)
+    ]
     kept: list[Finding] = []
     suppressed: list[Suppressed] = []
     for finding in findings:

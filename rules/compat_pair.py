@@ -23,7 +23,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
-from bot.csyntax import Call, Flow, Function, Point, calls, changed_line, flow_of, parse, text_of
+from bot.csyntax import (
+    Call,
+    Flow,
+    Function,
+    Point,
+    calls,
+    changed_line,
+    flow_of,
+    parse,
+    text_of,
+    variants,
+)
 from bot.csyntax.syntax import walk
 from bot.model import Evidence, Hit, Severity, Subject
 from bot.rule import Case, Edit, Rule, named
@@ -122,9 +133,27 @@ def _found(text: bytes, path: str) -> Iterator[tuple[str, Fault]]:
     for function in parse(text).functions.values():
         if function.name in HELPERS or not CALLED.search(function.body.text or b''):
             continue
-        found = sorted(_of_function(function, text, path), key=lambda one: (one.rank, one.line))
+        found = sorted(
+            (
+                fault
+                for one in _as_compiled(function, text)
+                for fault in _of_function(one, text, path)
+            ),
+            key=lambda one: (one.rank, one.line),
+        )
         if found:
             yield function.name, found[0]
+
+
+def _as_compiled(function: Function, text: bytes) -> Iterator[Function]:
+    """Yield a function; one that `#if` cuts into pieces as either branch leaves it."""
+    if function.clean:
+        yield function
+        return
+    for variant in variants(text):
+        found = parse(variant).functions.get(function.name)
+        if found is not None and found.clean:
+            yield found
 
 
 def _of_function(function: Function, text: bytes, path: str) -> Iterator[Fault]:
@@ -299,6 +328,8 @@ class _Protocol:
                 if point.kind == 'test':
                     return replace(state, phase='finished')
             elif self._is_hook(call) and state.phase == 'set':
+                if _is_switched(point):
+                    return State('unknown')
                 state = State('called', state.vma, self._stored(call))
                 if point.kind == 'test':
                     return self._tested(state, text_of(call.node), point, outcome)
@@ -308,6 +339,8 @@ class _Protocol:
         if state.result is None or state.phase not in ('called', 'done'):
             return state
         mentions = re.compile(rf'\b{re.escape(state.result)}\b')
+        if _is_switched(point) and mentions.search(text_of(point.node)):
+            return State('unknown')
         if point.kind == 'test':
             if mentions.search(text_of(point.node)):
                 return self._tested(state, state.result, point, outcome)
@@ -384,6 +417,12 @@ class _Protocol:
             call.plain and CHANGES_VMA.fullmatch(call.name) and vma in call.arguments[:1]
             for call in self._calls(point)
         )
+
+
+def _is_switched(point: Point) -> bool:
+    """Whether a point is what a `switch` decides by: each case may be a test."""
+    parent = point.node.parent if point.node is not None else None
+    return parent is not None and parent.type == 'switch_statement'
 
 
 def _failed(condition: str, result: str, outcome: bool | None) -> bool | None:
@@ -466,6 +505,32 @@ BEFORE = {FILE: '#include <linux/mm.h>\n'}
 RETURNED = '	if (err)\n		return err;\n\n'
 
 
+SWITCHED = GOOD.replace(
+    """	err = ex->mmap_prepare(ex, &desc);
+	if (err)
+		return err;
+
+	return __compat_vma_mmap(&desc, vma);""",
+    """	switch (err = ex->mmap_prepare(ex, &desc)) {
+	case 0:
+		return __compat_vma_mmap(&desc, vma);
+	default:
+		return err;
+	}""",
+)
+IFDEF = GOOD.replace(
+    """	err = ex->mmap_prepare(ex, &desc);
+""",
+    """#ifdef CONFIG_EXAMPLE
+	if (ex->plain)
+		err = ex->plain(ex, &desc);
+	else
+#endif
+		err = ex->mmap_prepare(ex, &desc);
+""",
+)
+
+
 def _bad(old: str, new: str, text: str = GOOD) -> Case:
     changed = text.replace(old, new)
     assert changed != text, old
@@ -494,6 +559,8 @@ RULE = Rule(
             '		__compat_vma_mmap(&desc, vma);\n',
             GOTO,
         ),
+        _bad(RETURNED, '', IFDEF),
+        _bad(RETURNED, f'#ifdef CONFIG_EXAMPLE\n{RETURNED}#endif\n'),
         _bad('	return __compat', '	vma->vm_private_data = ex;\n	return __compat'),
         Case(
             BEFORE,
@@ -513,6 +580,8 @@ RULE = Rule(
         Case(BEFORE, (Edit({FILE: GOTO}),)),
         Case(BEFORE, (Edit({FILE: GUARDED}),)),
         Case(BEFORE, (Edit({FILE: TERNARY}),)),
+        Case(BEFORE, (Edit({FILE: SWITCHED}),)),
+        Case(BEFORE, (Edit({FILE: IFDEF}),)),
         Case(BEFORE, (Edit({FILE: GOOD.replace('if (err)', 'if (unlikely(err != 0))')}),)),
         # Wrong before, and not made worse.
         Case(

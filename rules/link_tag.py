@@ -25,7 +25,7 @@ ARCHIVES = ('lore.kernel.org', 'patch.msgid.link', 'lkml.kernel.org', 'msgid.lin
 
 
 def check(subject: Subject) -> Iterator[Hit]:
-    commits = [patch for patch in subject.series.patches if patch.commit is not None]
+    commits = [one for one in subject.series.patches if one.commit is not None and not one.merge]
     lacking = [patch for patch in commits if not _links(patch)]
     if len(lacking) == len(commits) > 1:
         yield _hit(0, None, 'has no Link: in any of its commits', ADVICE, 'Link')

@@ -7,8 +7,8 @@ each Co-developed-by (whose Signed-off-by follows it), and of a commit also the
 committer, who comes last. linux-next refuses trees for each of these.
 
 The same address or the same name is the same person. Silent about who else
-signed, about their order otherwise, and about a commit whose committer is
-GitHub, or another program.
+signed, about their order otherwise, about merges, and about a commit whose
+committer is GitHub, or another program.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Fault:
 
 def check(subject: Subject) -> Iterator[Hit]:
     for patch in subject.series.patches:
-        for fault in _faults(patch):
+        for fault in _faults(patch) if not patch.merge else ():
             yield Hit(
                 patch.n,
                 None,

@@ -63,6 +63,10 @@ FLOORS = {
     1.2: ('seccomp',),
     1: (
         'series',
+        'subjects',
+        'mailinfo',
+        'thread',
+        'ranges',
         'trailers',
         'patch',
         'csyntax',

@@ -16,10 +16,11 @@ from bot.daemon import Watcher, Worker
 from bot.errors import LetterError, StoreError
 from bot.mirror import Arrival
 from bot.model import Mail, Scope
-from bot.series import assemble, parse_mail, subject_of
+from bot.series import assemble, parse_mail
 from bot.signatures import Worth
 from bot.store import Cursor, Fault, Store, Taken
 from bot.store.database import opened
+from bot.subjects import read
 from tests.fuzzing import bases, mutated
 from tests.lettering import post, series, telling
 from tests.poison import UNREADABLE, poisons
@@ -84,7 +85,7 @@ def test_a_mutated_mail_is_read_or_refused(choose: random.Random, number: int) -
 def test_no_header_raises(value: str) -> None:
     headers.decoded(value).encode('utf-8', 'surrogatepass')
     headers.addresses(value, f'{value} <a@b.org>')
-    subject_of(f'[PATCH {value}] x')
+    read(f'[PATCH {value}] x')
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_range_is_looked_up_in_its_parent(repo: Repo, cache: Path) -> None:
     second = repo.commit(repo.write({'mm/a.c': b'int name_of_a;\n'}, 'master'), 'a\n', first)
     repo.commit(repo.write({'mm/b.c': b'int name_of_b;\n'}, second), 'b\n', second)
     with Quarantine(repo.path, cache) as quarantine:
-        one, two = range_of(quarantine, 'x', f'{first}..master').steps
+        one, two = range_of(quarantine, 'x', 'x', first, 'master').steps
         assert one.post.knows('name_of_a')
         assert not one.post.knows('name_of_b')
         assert two.post.knows('name_of_b')

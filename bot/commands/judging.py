@@ -26,6 +26,7 @@ from bot.output import text as text_output
 from bot.output.patchwork import checks
 from bot.patchwork import Client as Patchwork
 from bot.pushes import HOOKS, Hook
+from bot.ranges import last
 from bot.rule import Rule
 from bot.session import Choice, Session, all_rules
 
@@ -34,6 +35,8 @@ FOR_B4 = ('b4', 'b4-am')
 """Formats for a check that b4 hands one mail."""
 TOGETHER = ('sarif', 'ktap')
 """Formats that hold several series in one document."""
+MANY_PARTS = 3
+"""Parts of a range. Of more only those are shown in which something was found."""
 OF_MAILS = ('mbox', *FOR_B4)
 
 
@@ -58,11 +61,12 @@ class Options:
         """The least severity that counts."""
         return Severity[self.fail_on.upper()]
 
-    def choice(self, revision: int | None = None) -> Choice:
+    def choice(self, revision: int | None = None, only: int | None = None) -> Choice:
         """What of it says how to judge."""
         return Choice(
-            self.tree, self.base, self.rules, self.harness, self.jobs, self.sandbox, revision
-        )
+            self.tree, self.base, self.rules, self.harness, self.jobs, self.sandbox, revision,
+            only=only,
+        )  # fmt: skip
 
 
 def shared(command: Callable[..., int]) -> Callable[..., int]:
@@ -88,16 +92,29 @@ def shared(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-@click.command()
+class Ranged(click.Command):
+    """A command that takes `-3` for the last three commits, as git log does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words, after what looks like an option and is none."""
+        end = args.index('--') if '--' in args else len(args)
+        words = [last(word) or word for word in args[:end]]
+        return super().parse_args(ctx, words + args[end:])
+
+
+@click.command(cls=Ranged)
 @click.argument('series', nargs=-1, required=True)
 @click.option('--revision', type=click.IntRange(1), help='Not the newest, but this one.')
+@click.option(
+    '--only', type=click.IntRange(1), metavar='N', help='Only patch N, on its predecessors.'
+)
 @shared
-def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
+def check(series: tuple[str, ...], revision: int | None, only: int | None, **given: Any) -> int:
     """
     Check patch SERIES.
 
     Each is a message-id, a link to lore, an mbox file, a maildir, a folder of
-    *.patch, a git range A..B, or - for standard input. Each patch is applied
+    *.patch, commits (A..B, HEAD, -3), or - for standard input. Each patch is applied
     in memory, looked at by the rules, and built and tested with
     tools/testing/vma in a sandbox. Nothing of the kernel repository is
     changed. Exit code: 0 clean, 1 findings at or above --fail-on, 2 wrong
@@ -107,10 +124,13 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     config = load(options.config)
     if options.format in FOR_B4:
         return _for_b4(series, options, config)
-    session = Session(options.choice(revision), config, quiet=options.quiet)
+    session = Session(options.choice(revision, only), config, quiet=options.quiet)
     worst = CLEAN
     together = []
-    for number, one in enumerate(series):
+    sources: Sequence[str | tuple[str, ...]] = series
+    if mailbox.of_one_series(series):
+        sources = (series,)
+    for number, one in enumerate(sources):
         with contextlib.ExitStack() as stack:
             stack.callback(session.progress.done)
             found = session.judge(one, stack)
@@ -129,7 +149,7 @@ def check(series: tuple[str, ...], revision: int | None, **given: Any) -> int:
     return worst
 
 
-@click.command()
+@click.command(cls=Ranged)
 @click.argument('words', metavar='[RANGE]', nargs=-1)
 @click.option('--hook', type=click.Choice(HOOKS), help='Read what git hands this hook.')
 @click.option(
@@ -168,6 +188,8 @@ def gate(
         nonlocal first
         if options.format in TOGETHER:
             return
+        if options.format == 'text' and found.verdict == 'clean' and many and not options.verbose:
+            return  # of a maintainer's tree only the parts with findings are of interest
         if options.format == 'text' and found.series is None:
             print(f'{name}: {found.failures[0].error}')
         else:
@@ -183,6 +205,7 @@ def gate(
         if hook is None
         else keeper.pushed(hook, words, sys.stdin.read() if hook != 'update' else '')
     )
+    many = len(wanted) > MANY_PARTS
     reviews = keeper.judge(wanted, show)
     if patchwork and config.patchwork is not None:
         client = Patchwork(config.patchwork)

@@ -21,6 +21,7 @@ from bot.csyntax.syntax import (
     calls,
     tokens,
 )
+from bot.csyntax.variants import variants
 
 __all__ = [
     'C_FILES',
@@ -41,4 +42,5 @@ __all__ = [
     'parse',
     'text_of',
     'tokens',
+    'variants',
 ]

@@ -113,7 +113,10 @@ class Source:
         """Yield the nodes that a tree-sitter query captures as `@hit`."""
         if pattern not in self._queried:
             found = QueryCursor(_query(pattern)).captures(self.root)
-            self._queried[pattern] = found.get('hit', [])
+            # What tree-sitter returns is in the order of a hash.
+            self._queried[pattern] = sorted(
+                found.get('hit', []), key=lambda one: (one.start_byte, -one.end_byte, one.id)
+            )
         yield from self._queried[pattern]
 
     @cached_property

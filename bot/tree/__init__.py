@@ -9,13 +9,15 @@ last word: `git apply --cached`, then the same with `--3way`.
 """
 
 from bot.tree.commits import range_of
-from bot.tree.history import NONE, beginning, count, subjects, whole
+from bot.tree.history import NONE, beginning, count, parent_of, subjects, taker, whole
 from bot.tree.patchid import patch_id
+from bot.tree.prepared import prepared
 from bot.tree.quarantine import Quarantine
 from bot.tree.snapshot import GitSnapshot
 from bot.tree.source import Source
+from bot.tree.topics import Run, merge_of, runs
 
 __all__ = [
-    'NONE', 'GitSnapshot', 'Quarantine', 'Source', 'beginning', 'count', 'patch_id', 'range_of',
-    'subjects', 'whole',
+    'NONE', 'GitSnapshot', 'Quarantine', 'Run', 'Source', 'beginning', 'count', 'merge_of',
+    'parent_of', 'patch_id', 'prepared', 'range_of', 'runs', 'subjects', 'taker', 'whole',
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from bot.model import How
 from bot.tree.snapshot import FOLDER, SUBMODULE, GitSnapshot, Objects
 
 Changes = dict[str, tuple[int, bytes] | None]
-"""(mode, bytes) by path; None for a file that goes."""
+"""(mode, bytes) by path, of a submodule its commit's id; None for a file that goes."""
 
 # git's stderr of a failed apply: `error: patch failed: PATH:LINE`, `error: PATH: reason`.
 FAILED_AT = re.compile(r'^error: patch failed: (.*):(\d+)$', re.M)
@@ -89,6 +89,18 @@ def apply_by_git(
     raise _refusal(plain, declined)
 
 
+def merge_by_git(
+    folder: Path, ours: bytes, base: bytes, theirs: bytes, patience: Patience
+) -> bytes:
+    """Merge three versions of a file with git; where they conflict it is `ours`."""
+    work = _Work(folder / 'second', patience)
+    names = []
+    for name, content in (('ours', ours), ('base', base), ('theirs', theirs)):
+        (work.cwd / name).write_bytes(content)
+        names.append(name)
+    return work.merged(names) if b'\0' not in ours[:8000] + theirs[:8000] else ours
+
+
 class _Work:
     """A bare repository without alternates, and an index of a few files."""
 
@@ -122,6 +134,10 @@ class _Work:
         how: How = 'offset' if b'(offset ' in result.err else 'exact'
         return Result(dict(self._changed(before)), '3way' if words else how)
 
+    def merged(self, names: list[str]) -> bytes:
+        """Return what `git merge-file` makes of three files in the work folder."""
+        return self._git('merge-file', '-p', '--ours', *names, check=True).out
+
     def _changed(
         self, before: dict[str, tuple[int, pygit2.Oid]]
     ) -> Iterator[tuple[str, tuple[int, bytes] | None]]:
@@ -136,6 +152,9 @@ class _Work:
             if stage != '0':
                 raise TreeError(f'git left a conflict in {path}')
             if before.get(path) == (int(mode, 8), pygit2.Oid(hex=oid)):
+                continue
+            if int(mode, 8) == SUBMODULE:
+                yield path, (SUBMODULE, oid.encode())
                 continue
             old = self._old(before, path)
             size += max(self.repo.odb.read_header(pygit2.Oid(hex=oid))[1] - len(old), 0)

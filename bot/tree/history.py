@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import pygit2
 
 from bot.errors import TreeError
+from bot.model import Patch
 from bot.tree.quarantine import Quarantine
 
+MOST_TAKERS = 50_000
+"""Commits that are looked through for the one that took a patch up: half a year of Linux."""
 NONE = '0' * 40
 """How git writes that there is no commit: a new ref, or a deleted one."""
 ABBREVIATED = re.compile(r'[0-9a-f]{5,40}')
@@ -49,6 +52,34 @@ def count(quarantine: Quarantine, old: str, new: str, most: int) -> int:
     walker = quarantine.repo.walk(new)
     walker.hide(old)
     return sum(1 for _, _ in zip(walker, range(most + 1), strict=False))
+
+
+def taker(quarantine: Quarantine, tip: str, patch: Patch) -> str | None:
+    """
+    Return the first commit below `tip` that took a patch up; None where none is found.
+
+    That is one with its subject, and its author or its message-id in a `Link:`.
+    """
+    found: str | None = None
+    title = ' '.join(patch.subject.split())
+    walker = quarantine.repo.walk(tip, pygit2.enums.SortMode.TIME)
+    for commit, _ in zip(walker, range(MOST_TAKERS), strict=False):
+        message = commit.raw_message.decode('utf-8', 'replace')
+        if ' '.join(message.partition('\n\n')[0].split()) != title:
+            continue
+        mailed = patch.msgid is not None and patch.msgid in message
+        if mailed or patch.author.email in (commit.author.email, commit.author.name):
+            found = str(commit.id)
+    return found
+
+
+def parent_of(quarantine: Quarantine, commit: str) -> str | None:
+    """Return the first parent of a commit; None for a root, or where it is not here."""
+    try:
+        parents = quarantine.repo[commit].peel(pygit2.Commit).parent_ids
+    except KeyError:
+        return None
+    return str(parents[0]) if parents and parents[0] in quarantine.repo else None
 
 
 def _subjects(quarantine: Quarantine, short: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Patch, Series, Step
 from bot.scratch import scratch
-from bot.tree.fallback import Changes, Patience, apply_by_git
+from bot.tree.fallback import Changes, Patience, apply_by_git, merge_by_git
 from bot.tree.hunks import hunks_of
 from bot.tree.lexicon import Lexicon
-from bot.tree.snapshot import FOLDER, LINK, GitSnapshot, Objects
+from bot.tree.snapshot import FOLDER, LINK, SUBMODULE, GitSnapshot, Objects
 from bot.tree.source import Source
 
 FULL = re.compile(r'[0-9a-f]{40}')
@@ -129,6 +129,10 @@ class Quarantine:
                 return DoesNotApply(
                     series, base, patch.n, str(error), error.path, error.line, tuple(steps)
                 )
+            if tree == before:
+                # git's 3-way merge makes nothing of a patch that is there: that is not applied.
+                reason = f'{base.ref} has it already: patch {patch.n} changes nothing'
+                return DoesNotApply(series, base, patch.n, reason, steps=tuple(steps), there=True)
             pre, post = self.snapshot(before, ground), self.snapshot(tree, ground)
             steps.append(Step(patch.n, pre, post, files, str(tree), how))
             before = tree
@@ -157,6 +161,29 @@ class Quarantine:
         finally:
             repo.free()
 
+    @property
+    def objects(self) -> Objects:
+        """The objects that are read and made here."""
+        return self._objects
+
+    def difference(self, old: pygit2.Oid, new: pygit2.Oid) -> tuple[FileDiff, ...]:
+        """Return what differs between two trees, of which only one needs to be the user's."""
+        before, after = self.snapshot(old), self.snapshot(new)
+        changes: Changes = {}
+        for path in sorted({*_different(self._objects, '', old, new)}):
+            entry = after.entry(path)
+            if entry is None or entry[0] == FOLDER:
+                changes[path] = None
+            elif entry[0] == SUBMODULE:
+                changes[path] = (SUBMODULE, str(entry[1]).encode())
+            else:
+                changes[path] = (entry[0], self._objects.blob(entry[1]))
+        return tuple(_file_diff(path, before, change) for path, change in changes.items())
+
+    def merge_lines(self, ours: bytes, base: bytes, theirs: bytes) -> bytes:
+        """Merge a file that both sides changed; where they conflict it is `ours`."""
+        return merge_by_git(self.dir, ours, base, theirs, self._patience)
+
     def _tree_of(self, commit: str) -> pygit2.Oid:
         try:
             return self.repo[commit].peel(pygit2.Tree).id
@@ -168,16 +195,27 @@ class Quarantine:
     def _apply(
         self, before: pygit2.Oid, patch: Patch
     ) -> tuple[pygit2.Oid, How, tuple[FileDiff, ...]]:
+        try:
+            return self._applied(before, patch.diff)
+        except PatchError:
+            if not patch.converted:
+                raise
+            # The mail's bytes come first, as for git am; what b4 makes of them is in UTF-8.
+            with contextlib.suppress(PatchError):
+                return self._applied(before, patch.converted)
+            raise
+
+    def _applied(
+        self, before: pygit2.Oid, diff: bytes
+    ) -> tuple[pygit2.Oid, How, tuple[FileDiff, ...]]:
         declined: PatchError | None = None
         try:
-            return self._in_memory(before, patching.parse(patch.diff))
+            return self._in_memory(before, patching.parse(diff))
         except PatchError as error:
             declined = error
         # git has the last word, also when it refuses.
         snapshot = self.snapshot(before)
-        result = apply_by_git(
-            self.dir, snapshot, self._objects, patch.diff, declined, self._patience
-        )
+        result = apply_by_git(self.dir, snapshot, self._objects, diff, declined, self._patience)
         began = time.monotonic()
         files = tuple(
             _file_diff(path, snapshot, change) for path, change in sorted(result.changes.items())
@@ -221,21 +259,27 @@ class Quarantine:
                 raise PatchError(f'a path of more than {DEEPEST} folders')
         entries = dict(self._objects.folder(tree)) if tree is not None else {}
         below: dict[str, Changes] = {}
+        here: list[tuple[str, tuple[int, bytes]]] = []
         for path, change in changes.items():
             first, slash, rest = path.partition('/')
             if slash:
                 below.setdefault(first, {})[rest] = change
-            elif change is None:
-                entries.pop(first, None)
-            else:
-                entries[first] = (change[0], self._objects.add_blob(change[1]))
+            elif change is not None:
+                here.append((first, change))
+            elif first in entries and entries[first][0] != FOLDER:
+                del entries[first]
+        # What goes from a folder goes before a file takes its name, and a file before a folder.
         for name, inner in below.items():
             old = entries.get(name)
             new = self._write(old[1] if old and old[0] == FOLDER else None, inner)
             if self._objects.folder(new):
                 entries[name] = (FOLDER, new)
-            else:
+            elif old is None or old[0] == FOLDER:
                 entries.pop(name, None)
+        for name, (mode, content) in here:
+            submodule = mode == SUBMODULE
+            oid = pygit2.Oid(hex=content.decode()) if submodule else self._objects.add_blob(content)
+            entries[name] = (mode, oid)
         return self._objects.add_folder(entries)
 
     def _borrow(self, gitdir: Path) -> None:
@@ -250,6 +294,23 @@ class Quarantine:
         shallow = self.source.common / 'shallow'
         if shallow.exists():
             shutil.copyfile(shallow, gitdir / 'shallow')
+
+
+def _different(
+    objects: Objects, prefix: str, old: pygit2.Oid | None, new: pygit2.Oid | None
+) -> Iterator[str]:
+    """Yield the paths of files that are not the same below two folders."""
+    before, after = (objects.folder(one) if one is not None else {} for one in (old, new))
+    for name in {**before, **after}:
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        path = f'{prefix}{name}'
+        below = [one[1] if one is not None and one[0] == FOLDER else None for one in (was, now)]
+        if below != [None, None]:
+            yield from _different(objects, f'{path}/', *below)
+        if any(one is not None and one[0] != FOLDER for one in (was, now)):
+            yield path
 
 
 def _pre_image(snapshot: GitSnapshot, diff: FileDiff) -> tuple[int, bytes]:
@@ -285,13 +346,27 @@ def _check_new_paths(snapshot: GitSnapshot, changes: Changes) -> None:
 
 def _file_diff(path: str, before: GitSnapshot, change: tuple[int, bytes] | None) -> FileDiff:
     """What git changed in one file, read back from the contents."""
-    entry, old = before.entry(path), before.read(path)
-    new = change[1] if change is not None else None
+    entry = before.entry(path)
+    if entry is not None and entry[0] == FOLDER:
+        entry = None  # a file takes its name
+    old = _content(before, path, entry) if entry is not None else None
+    new = _shown(*change) if change is not None else None
     patch = pygit2.Patch.create_from(old, new, context_lines=3)
     return FileDiff(
         path if old is not None else None,
         path if new is not None else None,
-        old_mode=entry[0] if entry is not None and old is not None else None,
+        old_mode=entry[0] if entry is not None else None,
         new_mode=change[0] if change is not None else None,
         hunks=hunks_of(patch),
     )
+
+
+def _content(snapshot: GitSnapshot, path: str, entry: tuple[int, pygit2.Oid]) -> bytes:
+    if entry[0] == SUBMODULE:
+        return _shown(SUBMODULE, str(entry[1]).encode())
+    return snapshot.read(path) or b''
+
+
+def _shown(mode: int, content: bytes) -> bytes:
+    """Return what a diff shows of a file: of a submodule the commit, as git does."""
+    return b'Subproject commit %s\n' % content if mode == SUBMODULE else content

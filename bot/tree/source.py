@@ -55,6 +55,15 @@ class Source:
                 return None
         return self._git('rev-parse', '--verify', '-q', f'{ref}^{{commit}}').strip() or None
 
+    def note(self, commit: str) -> str:
+        """Return what `git notes` has on a commit, '' where there is nothing."""
+        if self._repo is None:
+            return ''
+        try:
+            return self._repo.lookup_note(commit).message
+        except (KeyError, ValueError, pygit2.GitError):
+            return ''
+
     def matching(self, pattern: str) -> list[tuple[str, str]]:
         """
         Return (ref, commit id) of what a configured ref stands for.

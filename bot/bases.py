@@ -9,7 +9,7 @@ series says that it needs (`prerequisite-…:`, `Depends-on:`) is fetched and
 goes onto a base first; it is not judged. Every try is made in memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bot.b4 import B4
@@ -67,9 +67,10 @@ def choose(
     needed: Needed = Needed(),  # frozen
     guess: Callable[[Place, dict[str, str]], str | None] | None = None,
     tell: Tell = lambda _: None,
+    without: Collection[str] = (),
 ) -> AppliedSeries | DoesNotApply:
     """
-    Apply `series` to the first base that takes all of it.
+    Apply `series` to the first base that takes all of it, no commit of `without`.
 
     Raises `TreeError` where there is no base to try at all. The result's base
     names what was tried before; where nothing fits it is the base that took
@@ -79,6 +80,8 @@ def choose(
     unknown = _unknown(series, places) if wanted is None else ()
     several = len(places) > 1
     for candidate in _candidates(series, places, wanted, guess, failed):
+        if candidate.commit in without:
+            continue
         tell(f'trying {candidate.ref} {candidate.commit[:12]} of {candidate.place.tree.name}')
         missed: DoesNotApply | None = None
         for on_top in (needed.patches, ()) if needed.patches else ((),):

@@ -684,6 +684,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class NotNeeded:
+    """
+    A harness that was asked for, and of which nothing was built: why not.
+
+    `files` is how many files of the tree its tests read, None where nobody has looked.
+    """
+
+    harness: str
+    reason: str
+    files: int | None = None
+
+
+@dataclass(frozen=True)
 class Facts:
     """
     What only the rules of the gate ask of the tree and its configuration.
@@ -721,7 +734,9 @@ class Review:
     Everything that was found out about one series.
 
     `remarks` are about what the series asks of the bot, and can't have.
-    `thread` are the mails that it came from, none for commits.
+    `thread` are the mails that it came from, none for commits. `untested` are
+    harnesses that say nothing of the series, since its base fails with them.
+    `rules` are the ids of those that were run.
     """
 
     series: Series | Incomplete | None
@@ -732,11 +747,14 @@ class Review:
     failures: tuple[Failure, ...] = ()
     remarks: tuple[str, ...] = ()
     thread: tuple[Mail, ...] = ()
+    not_needed: tuple[NotNeeded, ...] = ()
+    untested: tuple[Failure, ...] = ()
+    rules: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal['clean', 'findings', 'could-not-check']:
         """The one word at the end. What could not be checked outweighs findings."""
-        if not isinstance(self.applied, AppliedSeries) or self.failures:
+        if not isinstance(self.applied, AppliedSeries) or self.failures or self.untested:
             return 'could-not-check'
         if any(isinstance(build.outcome, CouldNotRun) for build in self.builds):
             return 'could-not-check'

@@ -38,6 +38,7 @@ from bot.model import (
     Series,
 )
 from bot.outgoing import Asked, History, Letterhead, Policy, Reply
+from bot.output.wording import untested
 from bot.plain import one_line, plain
 from bot.policy import Recipients, asked_before, mentioned, recipients, rules
 from bot.quote import Parent, Quoter, evidence, name_of, unmailed, wrote
@@ -188,6 +189,7 @@ class Writer:
             'base': f'{theirs(base.ref)} {base.commit[:12]} ({why if fits(why) else theirs(why)})',
             'command': ' '.join(words),
             'fixed': list(fixed),
+            'untested': untested(review),
             'documentation': self.letterhead.documentation,
             'contact': self.letterhead.contact,
             'places': [],

@@ -13,15 +13,19 @@ from bot.harness import Workshop, build_series
 from bot.model import (
     AppliedSeries,
     Build,
+    BuildFailed,
     DoesNotApply,
     Facts,
     Failure,
     Finding,
     Harness,
     Ignore,
+    NotNeeded,
     Review,
     Subject,
+    TestsFailed,
 )
+from bot.output.wording import why_failed
 from bot.plain import one_line
 from bot.rule import Rule, finding_of
 from bot.shown import shown
@@ -51,15 +55,16 @@ def review(
     only the gate knows. `built` is built in the place of `applied` where a
     merge is judged: rules look at what its author wrote, a build at all of it.
     """
-    builds: tuple[Build, ...] = ()
+    made: tuple[Build | NotNeeded, ...] = ()
     if isinstance(applied, AppliedSeries):
-        builds = tuple(
+        made = tuple(
             build
             for harness in harnesses
             for build in build_series(harness, built or applied, workshop)
         )
     else:
         rules = [rule for rule in rules if rule.about_applying]
+    builds = tuple(one for one in made if isinstance(one, Build))
     tell(f'running {len(rules)} rules')
     findings, failures = run_rules(rules, Subject(applied.series, applied, builds, facts))
     parted = split(findings, applied.series, ignores, {*known, *(rule.id for rule in rules)})
@@ -69,9 +74,33 @@ def review(
         parted.findings,
         parted.suppressed,
         builds,
-        failures + tuple(_unread(applied)),
+        (*failures, *_unread(applied)),
         parted.remarks,
+        untested=tuple(untested(builds)),
+        not_needed=tuple(one for one in made if isinstance(one, NotNeeded)),
+        rules=tuple(rule.id for rule in rules),
     )
+
+
+def untested(builds: Sequence[Build]) -> Iterator[Failure]:
+    """
+    Yield the harnesses with which a patch could not be judged, since its base fails.
+
+    What the base has already is no patch's fault, and what a patch breaks
+    besides is hidden behind it. Where the first patch passes, it mended that.
+    """
+    for harness in dict.fromkeys(build.harness for build in builds):
+        mine = [build for build in builds if build.harness == harness]
+        base = next((build for build in mine if build.n == 0), None)
+        if base is None or not isinstance(base.outcome, BuildFailed | TestsFailed):
+            continue
+        first = next((build.outcome for build in mine if build.n), None)
+        what = 'do not build' if isinstance(base.outcome, BuildFailed) else 'fail'
+        if isinstance(first, BuildFailed | TestsFailed) and not (
+            isinstance(base.outcome, TestsFailed) and isinstance(first, BuildFailed)
+        ):
+            why = f'the tests of the base {what} ({why_failed(base)})'
+            yield Failure(harness, f'{why}: the series is not tested with them')
 
 
 def run_rules(

@@ -31,7 +31,9 @@ from bot.model import (
     Incomplete,
     Mail,
     Review,
+    Series,
     Tree,
+    Tried,
 )
 from bot.outgoing import History, Reply
 from bot.output.b4 import Part
@@ -50,6 +52,8 @@ if TYPE_CHECKING:  # `bot check` waits for no database
 
 ATTEST_SECONDS = 20.0
 """For the name look-ups of one mail's signatures, its author's own domain apart."""
+MOST_OTHERS = 3
+"""Bases that are tried instead of one whose own tests fail."""
 COVERAGE = 'review-coverage'
 KERNEL_HAS = ('MAINTAINERS', 'Kbuild', 'mm', 'include')
 
@@ -252,7 +256,39 @@ class Session:
             guess = bases.guess_with(self.b4, series, found.thread)
             applied = bases.choose(series, places, self.choice.base, needed, guess, self.progress)
         judged = self._reviewed(applied, places[0], found.thread)
+        if found.applied is None and self.choice.base is None:
+            judged = self._testable(judged, series, places, needed)
         return judged if only is None else _of_patch(judged, only)
+
+    def _testable(
+        self,
+        judged: Review,
+        series: Series,
+        places: list[bases.Place],
+        needed: bases.Needed,
+    ) -> Review:
+        """Return the review on another base, where one takes the series and its tests pass."""
+        first, seen = judged, set[str]()
+        tried: list[Tried] = []
+        last = judged
+        for _ in range(MOST_OTHERS):
+            if not last.untested or last.applied is None:
+                break
+            base = last.applied.base
+            seen.add(base.commit)
+            reason = last.untested[0].error
+            tried.append(Tried(base.ref, base.commit, 0, None, reason))
+            try:
+                applied = bases.choose(series, places, None, needed, None, self.progress, seen)
+            except TreeError:
+                break  # there is no other
+            if isinstance(applied, DoesNotApply):
+                break
+            base = replace(applied.base, tried=(*applied.base.tried, *tried))
+            last = self._reviewed(replace(applied, base=base), places[0], first.thread)
+            if not last.untested:
+                return last
+        return first
 
     def _reviewed(
         self,

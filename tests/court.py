@@ -32,7 +32,7 @@ from bot.sandbox import Cage
 from bot.tree import Quarantine
 from bot.tree.snapshot import GitSnapshot
 from tests.gitrepo import File
-from tests.judging import AUTHOR, LIMITS, Edit, Judge, harness
+from tests.judging import AUTHOR, LIMITS, Edit, Judge, built, harness
 
 DIR = 'tools/testing/vma'
 HONEST: tuple[Edit, ...] = (
@@ -131,7 +131,7 @@ class Court:
                     assert mode in (0o100644, 0o100755, 0o120000)
                     assert not {'', '.', '..', '.git'} & set(path.lower().split('/'))
                 workshop = Workshop(Cage(limits), self.judge.cache, 2, 1 << 30)
-                builds += build_series(harness(), applied, workshop)
+                builds += built(build_series(harness(), applied, workshop))
         assert files_below(self.judge.sample.tree) == own
         return applied, builds
 

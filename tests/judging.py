@@ -1,12 +1,22 @@
 """Series on the sample kernel, built by its harness: what the harness's tests share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.config import MEMBLOCK, VMA, load
 from bot.harness import Event, Workshop, build_series
-from bot.model import AppliedSeries, Author, Base, Build, Harness, Limits, Patch, Series
+from bot.model import (
+    AppliedSeries,
+    Author,
+    Base,
+    Build,
+    Harness,
+    Limits,
+    NotNeeded,
+    Patch,
+    Series,
+)
 from bot.sandbox import Cage
 from bot.tree import Quarantine
 from tests.conftest import Demo
@@ -22,6 +32,11 @@ def harness(name: str = 'vma') -> Harness:
     """A shipped harness, as the configuration without a file has it."""
     assert name in (VMA.name, MEMBLOCK.name)
     return next(one for one in load().harnesses if one.name == name)
+
+
+def built(made: Iterable[Build | NotNeeded]) -> list[Build]:
+    """Leave out what was not needed."""
+    return [one for one in made if isinstance(one, Build)]
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class Judge:
             assert isinstance(applied, AppliedSeries), applied
             if not vouched:
                 applied = AppliedSeries(series, applied.base, applied.steps)
-            return list(build_series(by or harness(), applied, workshop))
+            return built(build_series(by or harness(), applied, workshop))
 
     def _edited(self, commit: str, path: str, old: str, new: str) -> dict[str, File]:
         repo = self.sample.repo

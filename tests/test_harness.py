@@ -18,7 +18,6 @@ from bot.harness.results import prune
 from bot.model import (
     AppliedSeries,
     Base,
-    Build,
     BuildFailed,
     CouldNotRun,
     Limits,
@@ -29,7 +28,7 @@ from bot.model import (
 from bot.sandbox import Cage
 from bot.tree import Quarantine
 from tests.conftest import Demo
-from tests.judging import AUTHOR, Judge, harness, outcomes
+from tests.judging import AUTHOR, Judge, built, harness, outcomes
 from tests.test_repository import wait_for
 
 DIR = 'tools/testing/vma'
@@ -216,7 +215,7 @@ def test_without_a_cage_nothing_is_built(judge: Judge) -> None:
             Series(None, 'x', AUTHOR, 1, patches), Base('x', base, base, 'x')
         )
         assert isinstance(applied, AppliedSeries)
-        builds = list(build_series(harness(), applied, SandboxError('no cage')))
+        builds = built(build_series(harness(), applied, SandboxError('no cage')))
     assert [(build.n, build.outcome) for build in builds] == [(1, CouldNotRun('no cage'))]
 
 
@@ -428,6 +427,6 @@ def test_the_cages_version_is_part_of_a_results_key(judge: Judge) -> None:
         from bot.harness import Workshop
 
         workshop = Workshop(Cage(Limits(), open_=True), judge.cache, 2)
-        builds: list[Build] = list(build_series(harness(), applied, workshop))
+        builds = built(build_series(harness(), applied, workshop))
     assert [type(build.outcome) for build in builds] == [Passed, Passed]
     assert len(results(judge)) == 2 * count

@@ -13,7 +13,7 @@ from bot.harness.builder import Builder, Workshop, compiler, missing_tools, tool
 from bot.harness.layout import WHOLE, Inputs, Layout, asked_for, narrow, only, shadows, wide
 from bot.harness.learn import inputs, proof
 from bot.harness.results import Results, prune, same_as
-from bot.model import AppliedSeries, Build, CouldNotRun, Harness, Step
+from bot.model import AppliedSeries, Build, CouldNotRun, Harness, NotNeeded, Step
 from bot.sandbox import Ran
 from bot.tree import GitSnapshot
 
@@ -27,19 +27,23 @@ MOST_REPEATS = 2
 
 def build_series(
     harness: Harness, applied: AppliedSeries, workshop: Workshop | SandboxError
-) -> Iterator[Build]:
+) -> Iterator[Build | NotNeeded]:
     """
     Yield a `Build` for the base and for each patch, in order.
 
-    None at all where no patch touches what the harness reads. `workshop` may
+    A `NotNeeded` alone where no patch touches what the harness reads. `workshop` may
     be the reason why there is none: each build is then a `CouldNotRun`.
     """
-    near = [step.n for step in applied.steps if _near(harness, step)]
-    if not near or not any(
+    if not any(
         isinstance(tree, GitSnapshot) and tree.entry(harness.dir)
         for step in applied.steps
         for tree in (step.pre, step.post)
     ):
+        yield NotNeeded(harness.name, f'the tree has no {harness.dir}')
+        return
+    near = [step.n for step in applied.steps if _near(harness, step)]
+    if not near:
+        yield NotNeeded(harness.name, 'no patch changes a file in the folders that it reads from')
         return
     reason = str(workshop) if isinstance(workshop, SandboxError) else missing_tools()
     if isinstance(workshop, SandboxError) or reason is not None:
@@ -87,7 +91,7 @@ class _Series:
         self.doubtful: set[int] = set()  # patches whose build is not to be kept
         self.left: CouldNotRun | None = None  # what later patches are, once a limit was hit
 
-    def builds(self) -> Iterator[Build]:
+    def builds(self) -> Iterator[Build | NotNeeded]:
         known = inputs(self.builder, self.ground)
         if isinstance(known, Build):
             near = (step.n for step in self.applied.steps if _near(self.harness, step))
@@ -97,7 +101,9 @@ class _Series:
         for _ in range(MOST_WIDENED + 1):
             try:
                 for build in self._of(self._plan(known)):
-                    if build.n >= done:
+                    if isinstance(build, NotNeeded):
+                        yield build
+                    elif build.n >= done:
                         done = build.n + 1
                         yield build
                 return
@@ -122,9 +128,12 @@ class _Series:
             keys.append(keys[-1] if same else self.results.key(self.harness, layout))
         return _Plan(known, tuple(layouts), tuple(keys))
 
-    def _of(self, plan: _Plan) -> Iterator[Build]:
+    def _of(self, plan: _Plan) -> Iterator[Build | NotNeeded]:
         """Run what is not kept, several at once, and yield all in order."""
         if len(set(plan.keys)) == 1:
+            files = sum(1 for _ in plan.layouts[0].files)
+            reason = f'none of the {files} files that it reads changes'
+            yield NotNeeded(self.harness.name, reason, files)
             return
         self.left = None
         kept: dict[str, Build | None] = {}

@@ -64,7 +64,7 @@ def verdict(reviews: Sequence[Review], fail_on: Severity, *, opened: bool) -> st
 
 
 def _reason(review: Review) -> str:
-    for failure in review.failures:
+    for failure in (*review.failures, *review.untested):
         return one_line(f'{failure.what}: {failure.error}', 300)
     for build in review.builds:
         reason = getattr(build.outcome, 'limit', None) or getattr(build.outcome, 'reason', None)

@@ -48,6 +48,15 @@ def as_object(review: Review) -> dict[str, Any]:
             for one in review.suppressed
         ],
         'builds': builds(review),
+        'not_needed': [
+            {'harness': one.harness, 'files': one.files, 'reason': one_line(one.reason)}
+            for one in review.not_needed
+        ],
+        'looked_at': {
+            'patches': len(review.series.patches) if review.series is not None else 0,
+            'rules': list(review.rules),
+            'harnesses': list(dict.fromkeys(one.harness for one in review.builds)),
+        },
         'failures': [
             {'what': one.what, 'n': one.n, 'error': one_line(one.error, 500)}
             for one in failures_of(review)

@@ -28,7 +28,7 @@ from bot.model import (
     Suppressed,
     TestsFailed,
 )
-from bot.output.wording import outcome, spoken
+from bot.output.wording import looked_at, outcome, spoken
 from bot.plain import one_line, plain
 from bot.quote import evidence
 from bot.series import trailers_of
@@ -86,9 +86,9 @@ class _Report:
         numbers = sorted({finding.hit.n for finding in self.review.findings})
         for n in numbers:
             self._patch(n, [one for one in self.review.findings if one.hit.n == n])
-        if self.review.builds:
+        if self.review.builds or self.review.not_needed:
             self._builds()
-        for failure in self.review.failures:
+        for failure in (*self.review.failures, *self.review.untested):
             said = f': {failure.what}: {one_line(failure.error, 500)}'
             self._line(('failed', 'bold red'), said, wrap=False)
         if self.review.suppressed:
@@ -238,7 +238,10 @@ class _Report:
             patch = 'base' if build.n == 0 else f'{build.n}/{of}'
             table.add_row(f'  {build.harness}', patch, outcome_of(build), took)
         self._line(('builds', 'bold'))
-        self.console.print(table)
+        if self.review.builds:
+            self.console.print(table)
+        for one in self.review.not_needed:
+            self._line(f'  {one.harness}: not needed: {one_line(one.reason)}')
         flags = sorted({flag for build in self.review.builds for flag in build.flags})
         if flags:
             self._line((f'  (with {" ".join(flags)})', 'dim'))
@@ -265,7 +268,7 @@ class _Report:
             case _ if review.findings:
                 self._line((said, STYLES[max(one.severity for one in review.findings)]))
             case _:
-                self._line(('clean', 'bold green'))
+                self._line(('clean', 'bold green'), f': {looked_at(review)}')
 
     def _line(self, *parts: str | tuple[str, str], wrap: bool = True) -> None:
         text = Text(no_wrap=not wrap, overflow='fold' if wrap else 'ignore')

@@ -9,6 +9,7 @@ from bot.model import (
     Finding,
     Hit,
     Incomplete,
+    NotNeeded,
     Passed,
     Review,
     TestsFailed,
@@ -79,18 +80,58 @@ def outcome(build: Build) -> str:
             return f'could not run: {one_line(reason, 300)}'
 
 
+def why_failed(build: Build) -> str:
+    """Return in one line what a failed build said first: the compiler's words, or the tests'."""
+    if isinstance(build.outcome, BuildFailed) and build.outcome.errors:
+        first = build.outcome.errors[0]
+        where = f'{placed(first.path)}:{first.line}: ' if first.path and first.line else ''
+        return f'{where}{within(first.text)}'
+    return outcome(build)
+
+
+def looked_at(review: Review) -> str:
+    """Return in one line what a verdict is about: patches, rules, and what of tests was run."""
+    patches = len(review.series.patches) if review.series is not None else 0
+    rules = len(review.rules)
+    said = [_count(patches, 'patch', 'patches'), _count(rules, 'rule', 'rules')]
+    ran = list(dict.fromkeys(one.harness for one in review.builds))
+    said += [f'{" and ".join(ran)} tests'] if ran else []
+    said += [not_needed(one) for one in review.not_needed]
+    return ', '.join(said if ran or review.not_needed else [*said, 'no tests'])
+
+
+def not_needed(one: NotNeeded) -> str:
+    """Return why nothing of a harness was built."""
+    return f'{one.harness} tests not needed: {one_line(one.reason)}'
+
+
+def _count(count: int, one: str, several: str) -> str:
+    return f'{count} {one if count == 1 else several}'
+
+
 def _name(test: str) -> str:
     return test if named(test) == test else within(test, 60)
 
 
 def failures_of(review: Review) -> list[Failure]:
-    """Return why the series could not be judged: its own state first, then our failures."""
+    """Return why not all could be judged: the series' own state, our failures, the base's tests."""
     found: list[Failure] = []
     if isinstance(review.series, Incomplete):
         found.append(Failure('series', review.series.reason))
     if isinstance(review.applied, DoesNotApply):
         found.append(Failure('apply', review.applied.reason, review.applied.n))
-    return [*found, *review.failures]
+    return [*found, *review.failures, *review.untested]
+
+
+def untested(review: Review) -> str:
+    """Return what of the tests says nothing of the series, as a sentence; '' where all do."""
+    reasons: dict[str, str] = {one.what: 'they fail without it' for one in review.untested}
+    for build in review.builds:
+        if isinstance(build.outcome, CouldNotRun):
+            reason = 'they hit a limit' if build.outcome.limit else 'they could not be run'
+            reasons.setdefault(build.harness, reason)
+    listed = ', '.join(f'the {harness} tests ({why})' for harness, why in reasons.items())
+    return f'Not all of it was tested: {listed}.' if listed else ''
 
 
 def not_run(review: Review) -> list[Build]:

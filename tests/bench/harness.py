@@ -27,6 +27,7 @@ from bot.model import AppliedSeries, Build, Harness, Passed, Tree
 from bot.sandbox import Cage
 from bot.tree import GitSnapshot, Quarantine
 from tests.bench.tools import Row, checkout, compare, git, made, series_of, series_on, timed
+from tests.judging import built
 from tests.kernel.conftest import share_words
 
 INPUTS = ('mm/vma.c', 'mm/vma.h', 'mm/vma.c', f'{VMA.dir}/tests/merge.c', 'mm/vma.c', 'mm/vma.h')
@@ -91,7 +92,7 @@ class Bench:
 
     def ours(self) -> list[Build]:
         """Every patch, as `bot check` does it."""
-        builds = self.judged(lambda one: list(build_series(self.harness, one, self.workshop)))
+        builds = self.judged(lambda one: built(build_series(self.harness, one, self.workshop)))
         assert all(isinstance(build.outcome, Passed) for build in builds), builds
         return builds
 

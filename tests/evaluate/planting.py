@@ -158,7 +158,8 @@ def judge_in(
     builds: list[Build] = []
     if plant.built:
         assert workshop is not None
-        builds = [one for h in load().harnesses for one in build_series(h, applied, workshop)]
+        made = [one for h in load().harnesses for one in build_series(h, applied, workshop)]
+        builds = [one for one in made if isinstance(one, Build)]
     verdict = _verdict(plant, rule, rules, Subject(applied.series, applied, tuple(builds)))
     stopped = tuple(
         f'{build.harness} at {build.n}: {build.outcome.reason}'

@@ -49,8 +49,10 @@ def is_clear(url: str) -> bool:
     Not where a password has a `/`, `?`, `#`, `@` or a space that is not
     percent-encoded: each library would find another host, and name that in errors.
     """
-    authority = re.split(r'[/?#]', url.partition('://')[2], maxsplit=1)[0]
+    authority, *rest = re.split(r'[/?#]', url.partition('://')[2], maxsplit=1)
     before, at, hosts = authority.rpartition('@')
     if re.search(r'\s', authority) or (at and '@' in before):
         return False
+    if at and not hosts and '@' in ''.join(rest):
+        return False  # the host is behind that: what is before it was to be the password
     return all(HOST.fullmatch(one) for one in hosts.split(','))

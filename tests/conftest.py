@@ -7,6 +7,7 @@ program as a user runs it.
 
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from tests.gitrepo import ENV, Repo
 from tests.services.postgres import Postgres, programs
 
 NUMBERS = itertools.count()
+
+# A shell's background job ignores Ctrl-C, and hands that on: what tests start must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples start git a few times each; `make test` asks for the thorough profile.
 settings.register_profile('quick', max_examples=25, deadline=None)

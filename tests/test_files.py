@@ -342,10 +342,10 @@ def reachable() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='needs root')
-@pytest.mark.parametrize('user', [0, NOBODY], ids=['root', 'the service user'])
+@pytest.mark.parametrize('whose', [0, NOBODY], ids=['root', 'the service user'])
 @pytest.mark.parametrize('damaged', [False, True], ids=['whole', 'damaged'])
 def test_a_restored_file_is_whose_the_old_one_was(
-    user: int, *, damaged: bool, copy: Path, reachable: Path
+    whose: int, *, damaged: bool, copy: Path, reachable: Path
 ) -> None:
     copy = copy.rename(reachable / 'copy.db')
     copy.chmod(0o644)
@@ -356,10 +356,10 @@ def test_a_restored_file_is_whose_the_old_one_was(
     if damaged:
         wreck(database)
     for path in (place, *place.iterdir()):
-        os.chown(path, NOBODY, NOBODY if user else 54321)
+        os.chown(path, NOBODY, NOBODY if whose else 54321)
         path.chmod(0o2770 if path == place else 0o660)
     before = database.stat()
-    assert driven('restore', copy, database, user)[0][0] == 0
+    assert driven('restore', copy, database, whose)[0][0] == 0
     after = database.stat()
     assert (after.st_uid, after.st_gid, mode(database)) == (before.st_uid, before.st_gid, 0o660)
     assert mark_of(database) == 'old'

@@ -105,6 +105,9 @@ def test_what_b4_says_of_the_thread_that_it_keeps(
     assert thread_blob(path) == blob
 
 
+# What is more than a sentence of ours, in a line that can't have it as a quoted block.
+ODD = 'needs a look, for the reason below: "says \'ERROR: x\'"'
+
 # --- what is said -------------------------------------------------------------
 
 
@@ -143,11 +146,11 @@ def said(found: Review, part: Part) -> tuple[str, str, list[tuple[str, str]]]:
 def test_a_patch_has_its_own_findings() -> None:
     assert said(review(), Part(2, 2)) == ('fail', '1 error, 1 warning', [
         ('fail', 'mm/x.c:1: breaks x. Could it not? [breaks]'),
-        ('warn', 'commit message, line 3: says "ERROR: x" [claims]'),
+        ('warn', f'commit message, line 3: {ODD} [claims]'),
     ])  # fmt: skip
     assert lines(review(), Part(2, 2)) == (
         'mm/x.c:1: ERROR: breaks x. Could it not? [breaks]\n'
-        'commit message, line 3: WARNING: says "ERROR x" [claims]\n'
+        f'commit message, line 3: WARNING: {ODD.replace("ERROR:", "ERROR")} [claims]\n'
     )
 
 
@@ -172,17 +175,17 @@ def test_the_cover_letter_has_them_all() -> None:
         'the series: is too long [of-all]',
         'patch 1, mm/x.c:1: is worth a look [looks]',
         'patch 2, mm/x.c:1: breaks x. Could it not? [breaks]',
-        'patch 2, commit message, line 3: says "ERROR: x" [claims]',
+        f'patch 2, commit message, line 3: {ODD} [claims]',
         'vma: 5 tests passed',
         'patch 1: vma: 5 tests passed',
         'patch 3: radix tests could not run: no cc',
-        'set aside: drops: we know',
+        'set aside: drops: "we know"',
     ]
 
 
 def test_our_own_faults_are_never_a_failure() -> None:
     assert said(review(), Part(3, 3)) == ('warn', 'radix tests could not run: no cc', [
-        ('warn', 'radix tests could not run: no cc'), ('pass', 'set aside: drops: we know'),
+        ('warn', 'radix tests could not run: no cc'), ('pass', 'set aside: drops: "we know"'),
     ])  # fmt: skip
     crashed = review(failures=(Failure('crashes', 'KeyError: x'), Failure('parse', 'long', 1)))
     status, summary, details = said(crashed, Part(2, 2))
@@ -237,7 +240,9 @@ def test_alone_without_those_before_it_nothing_is_a_failure() -> None:
 def test_a_strangers_text_is_harmless() -> None:
     hit = Hit(1, 'a\x1b[31m\n.c', 1, 'x\x1b[0m\nERROR: y\u202e')
     found = Review(SUBJECT.series, SUBJECT.applied, (finding_of(rule('x', Severity.WARNING), hit),))
-    assert lines(found, Part(1, 1)) == 'a .c:1: WARNING: x ERROR y [x]\n'
+    assert lines(found, Part(1, 1)) == (
+        '"a .c":1: WARNING: needs a look, for the reason below: "x ERROR y" [x]\n'
+    )
     assert '\x1b' not in render(found, Part(1, 1))
 
 

@@ -103,7 +103,7 @@ def test_prune_says_what_went(place: Place, bot: Bot, tmp_path: Path) -> None:
     )
     assert place.states() != {}
     with closing(sqlite3.connect(place.database)) as db, db:
-        db.execute('UPDATE series SET since = 1000')
+        db.execute('UPDATE series SET since = 1000, posted = 1000')
     (tmp_path / 'cache' / 'threads').mkdir(parents=True)
     (tmp_path / 'cache' / 'threads' / 'x').write_bytes(b'x' * (3 << 20))
     os.utime(tmp_path / 'cache' / 'threads' / 'x', (1000, 1000))

@@ -10,7 +10,7 @@ from threading import Thread
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.errors import BotError
@@ -40,6 +40,8 @@ def test_a_password_goes_and_the_rest_stays(password: str, scheme: str) -> None:
 
 
 @given(PASSWORDS)
+@example(f'{SECRET}@?{SECRET}')
+@example(f'{SECRET}@/{SECRET}')
 def test_a_password_that_is_not_encoded_is_hidden_or_refused(password: str) -> None:
     url = f'https://user:{password}@host.example/'
     assert SECRET not in shown(url) or not is_clear(url)

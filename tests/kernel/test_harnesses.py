@@ -1,7 +1,10 @@
 """Other harnesses of a real kernel, and the check of what they are thought to read."""
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import Bot
 from tests.gitrepo import Repo
@@ -33,10 +36,12 @@ def test_memblock_is_built_where_a_patch_touches_it(bot: Bot, kernel: Path, tmp_
     assert 'the memblock tests' in found['message']
 
 
-def test_what_harnesses_read_is_what_they_are_given(bot: Bot, kernel: Path) -> None:
-    result = bot('doctor', '-q', '--harness', '--tree', kernel)
-    assert [line.split()[:2] for line in result.out.splitlines()] == [
-        ['ok:', 'vma'],
-        ['ok:', 'memblock'],
-    ]
+# Each lays out the whole tree on a disk, which takes minutes on a slow one.
+TWICE = ['vma', 'memblock'] if os.environ.get('ALL_KERNELS') else ['vma']
+
+
+@pytest.mark.parametrize('name', TWICE)
+def test_what_a_harness_reads_is_what_it_is_given(bot: Bot, kernel: Path, name: str) -> None:
+    result = bot('doctor', '-q', '--harness', name, '--tree', kernel)
+    assert [line.split()[:2] for line in result.out.splitlines()] == [['ok:', name]]
     assert result.code == 0

@@ -94,7 +94,7 @@ def test_all_is_well(
     assert {one['level'] for one in parts.values()} == {'ok'}, done.out
     assert set(parts) == {
         'configuration', 'rules', 'git', 'tree demo', 'bubblewrap', 'limits', 'compiler',
-        'sanitizers', 'liburcu', 'ccache', 'b4', f'archive {LIST}', 'clock', 'database',
+        'sanitizers', 'liburcu', 'ccache', 'b4', f'archive {LIST}', 'clock', 'database', 'privacy',
         f'list {LIST}', 'cache', 'state', 'temporary folder', 'mail server', 'stop file', 'policy',
     }  # fmt: skip
     assert parts[f'list {LIST}']['text'].startswith('epoch 0 read up to 2026-03-20 ')

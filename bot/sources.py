@@ -58,7 +58,7 @@ class Finder:
             return self._local(mailbox.read(text))
         if ranges:
             name, quarantine = ranges[0]
-            between = stretch(text, quarantine.source.resolve)
+            between = stretch(text, quarantine.commit)
             if between is not None:
                 old, new = between.old, between.new
                 applied = range_of(quarantine, name, last(text) or text, old, new)

@@ -224,7 +224,7 @@ def test_a_mail_of_20_mb(bot: Bot, sample: Demo, tmp_path: Path) -> None:
     [
         (('check',), 2, "Missing argument 'SERIES...'"),
         (('check', '--no-such', 'x'), 2, 'No such option'),
-        (('check', 'nosuch.mbox', '--tree', 'TREE'), 3, 'nosuch.mbox: no such file or folder'),
+        (('check', 'nosuch.mbox', '--tree', 'TREE'), 2, 'nosuch.mbox: no file or folder'),
         (('check', 'MBOX', '--tree', 'FOLDER'), 3, 'is no git repository'),
         (('check', 'MBOX', '--tree', '/nonexistent'), 3, 'is no git repository'),
         (('check', 'MBOX', '--tree', 'TREE', '--base', 'nosuch'), 3, "no commit 'nosuch'"),

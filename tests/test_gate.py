@@ -194,7 +194,7 @@ def test_a_shallow_history_lacks_nothing_that_is_fixed(forge: Forge, tmp_path: P
 
 def test_wrong_words_are_an_error_of_one_line(forge: Forge) -> None:
     for words, said in (
-        (('nosuch',), "no branch 'nosuch'"),
+        (('nosuch',), "no commits 'nosuch'"),
         (('a', 'b'), 'one range'),
         (('nosuch..topic',), "no commit 'nosuch'"),
     ):
@@ -214,19 +214,14 @@ def test_an_empty_range_is_nothing_to_judge(forge: Forge) -> None:
     assert 'no commit in this range' in done.out
 
 
-@pytest.mark.parametrize(
-    ('on_error', 'code', 'word'), [('open', 0, 'passed'), ('closed', 3, 'closed')]
-)
-def test_what_can_not_be_checked(forge: Forge, on_error: str, code: int, word: str) -> None:
+def test_a_long_range_is_judged_in_parts(forge: Forge) -> None:
     for _ in range(3):
         forge.commit(GOOD)
-    forge.config.write_text(f'[gate]\nmost = 2\non_error = "{on_error}"\n')
+    forge.config.write_text('[gate]\nmost = 2\n')
     done = forge.gate('origin/master..topic')
-    assert done.code == code
-    assert done.out.splitlines()[-1].startswith(f'gate: {word}')
-    assert 'more than 2 commits ([gate] most)' in done.out
-    other = 'closed' if on_error == 'open' else 'open'
-    assert forge.gate('origin/master..topic', f'--on-error={other}').code == 3 - code
+    assert (done.code, done.out.splitlines()[-1]) == (0, 'gate: passed')
+    assert 'part 1 of 2 (2 patches' in done.out
+    assert 'part 2 of 2 (1 patch' in done.out
 
 
 def test_a_build_that_does_not_end_fails_as_it_is_told(forge: Forge) -> None:

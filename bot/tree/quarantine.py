@@ -68,12 +68,16 @@ class Quarantine:
 
     def resolve(self, ref: str) -> str:
         """Return the id of the commit that `ref` names in the user's repository (`TreeError`)."""
-        if FULL.fullmatch(ref) and ref in self.repo:
-            return str(self.repo[ref].peel(pygit2.Commit).id)
-        found = self.source.resolve(ref)
+        found = self.commit(ref)
         if found is None:
             raise TreeError(f'no commit {ref!r} in {self.path}: name one with --base')
         return found
+
+    def commit(self, ref: str) -> str | None:
+        """Return the same, None where there is none. An id may be of objects beside the user's."""
+        if FULL.fullmatch(ref) and ref in self.repo:
+            return str(self.repo[ref].peel(pygit2.Commit).id)
+        return self.source.resolve(ref)
 
     def at(self, commit: str) -> GitSnapshot:
         """Return a view of a commit's tree."""

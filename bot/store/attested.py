@@ -105,6 +105,17 @@ def counted(db: Connection, series: int) -> frozenset[int]:
     return frozenset(one.id for one in chosen(parts).values())
 
 
+def cover(db: Connection, series: int) -> str:
+    """Return `Letter.content` of the cover letter of a series; '' where there is none."""
+    parts, _ = _parts(db, series)
+    one = chosen(parts).get(0)
+    if one is None:
+        return ''
+    raw = db.execute(select(MAILS.c.raw).where(MAILS.c.id == one.id)).scalar_one()
+    read = letter(bytes(raw), NOWHERE)
+    return read.content if read is not None else ''
+
+
 def recount(db: Connection, series: int) -> bool:
     """
     Find out anew which mails a series is made of, and what they are worth.

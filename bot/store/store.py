@@ -3,17 +3,16 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from bot.assembly import Letter
 from bot.errors import BotError, LetterError, StoreError
-from bot.lifecycle import Revision, relate, twin
+from bot.lifecycle import ENDED, JUDGED, OPEN, STANDS, Revision, holds, relate, twin
 from bot.lookup import Kept
 from bot.model import Finding
-from bot.outgoing import Silent
 from bot.output.wording import fact
 from bot.respond import Response
 from bot.signatures import Worth
@@ -40,8 +39,6 @@ from bot.store.tables import (
 from bot.store.unread import Fault, PassedOver, reason_of
 
 DAY = 86_400
-OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
-"""States in which a mail that arrives may still change what is judged."""
 FURTHEST = DAY
 """Seconds. What is to wait longer was put off by a clock that has jumped back since."""
 AHEAD = 3600
@@ -282,8 +279,11 @@ class Store:
 
     def _joined(self, db: Connection, name: str, letter: Letter) -> int:
         """Return the series that a patch or cover letter is part of: a known one, or a new one."""
+        # What was sent again, or is not reviewed at all, is a series of its own in any thread.
+        apart = (letter.author, 'RESEND' if letter.resend else '', letter.aside)
+        author = ' '.join(one for one in apart if one)
         mine = and_(
-            NODES.c.author == letter.author,
+            NODES.c.author == author,
             NODES.c.revision == letter.revision,
             NODES.c.of == letter.of,
         )
@@ -311,7 +311,7 @@ class Store:
                 db.execute(
                     insert(NODES).values(
                         msgid=node,
-                        author=letter.author,
+                        author=author,
                         revision=letter.revision,
                         of=letter.of,
                         series=series,
@@ -347,6 +347,8 @@ class Store:
                 revision=letter.revision,
                 of=letter.of,
                 title=letter.title,
+                again=letter.resend,
+                aside=letter.aside,
                 change_id=letter.change_id,
                 in_scope=letter.in_scope,
                 needs=letter.needs,
@@ -390,7 +392,8 @@ class Store:
         there = select(PATCHES.c.n).where(PATCHES.c.series == series)
         moved = and_(PATCHES.c.series == other, PATCHES.c.n.not_in(there))
         db.execute(update(PATCHES).where(moved).values(series=series))
-        db.execute(update(SERIES).where(SERIES.c.before == other).values(before=series))
+        for column in (SERIES.c.before, SERIES.c.stand_in):
+            db.execute(update(SERIES).where(column == other).values({column: series}))
         for name in ('in_scope', 'needs'):
             if getattr(row, name):
                 db.execute(update(SERIES).where(SERIES.c.id == series).values({name: True}))
@@ -399,9 +402,20 @@ class Store:
     # --- what becomes of a series ---
 
     def _judge_completeness(self, db: Connection, series: int) -> None:
+        """Decide what becomes of a series, and again on those that it stood for."""
+        self._decide(db, series)
+        self._recheck(db, series)
+
+    def _decide(self, db: Connection, series: int) -> None:
         changed = attested.recount(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
-        if changed and row.state not in OPEN and not self._reopened(db, row):
+        if row.aside:
+            if row.state != 'skipped':
+                self._to(db, series, 'skipped', row.aside)
+            return
+        if not self._stood_for(db, row):
+            self._to(db, series, 'assembling', '')
+        elif changed and row.state not in OPEN and not self._reopened(db, row):
             return
         self._relate(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
@@ -419,11 +433,38 @@ class Store:
         db.execute(update(SERIES).where(SERIES.c.id == series).values(content=content))
         other = self._twin(db, row, content)
         if other is not None:
-            self._to(db, series, 'resent', f'the same as series {other}')
+            self._to(db, series, 'resent', f'the same as series {other}', other)
         elif row.in_scope:
             self._pend(db, series, CHANGED if changed else '')
         else:
             self._to(db, series, 'skipped', 'out of scope')
+
+    def _stood_for(self, db: Connection, row: Any) -> bool:
+        """Whether what stood for a series that is not judged still does; True of all others."""
+        if row.state not in ('superseded', 'resent') or row.stand_in is None:
+            return True
+        other = db.execute(select(SERIES).where(SERIES.c.id == row.stand_in)).first()
+        if other is None:
+            return True  # it is forgotten, as it was done with
+        content = row.content
+        if row.state == 'resent':
+            if self._missing(db, row.id, row.of):
+                return False
+            content = self._content(db, row.id)
+        silent = bool(self._silent(db, [other.id]))
+        mine = replace(_revision(row), content=content or '')
+        return holds(mine, _revision(other, silent=silent), row.state)
+
+    def _recheck(self, db: Connection, series: int) -> None:
+        """Decide again on the series that one stood for and does no longer."""
+        rows = db.execute(
+            select(SERIES)
+            .where(SERIES.c.stand_in == series, SERIES.c.state.in_(('superseded', 'resent')))
+            .order_by(SERIES.c.id)
+        ).all()
+        for row in rows:
+            if not self._stood_for(db, row):
+                self._judge_completeness(db, row.id)
 
     def _reopened(self, db: Connection, row: Any) -> bool:
         """
@@ -445,17 +486,26 @@ class Store:
     def _twin(self, db: Connection, row: Any, content: str) -> int | None:
         """Return the series that this one only repeats."""
         same = db.execute(
-            select(SERIES, REVIEWS.c.decision, REVIEWS.c.verdict)
-            .join(REVIEWS, REVIEWS.c.series == SERIES.c.id, isouter=True)
-            .where(
+            select(SERIES).where(
                 SERIES.c.content == content,
                 SERIES.c.author == row.author,
                 SERIES.c.id != row.id,
-                SERIES.c.state.not_in(('resent', 'assembling', 'incomplete')),
+                SERIES.c.state.in_(JUDGED),
             )
         ).all()
-        silent = {one.id for one in same if one.decision == 'silent' and one.verdict == 'findings'}
+        silent = self._silent(db, [one.id for one in same])
         return twin(_revision(row), [_revision(one, silent=one.id in silent) for one in same])
+
+    def _silent(self, db: Connection, series: Sequence[int]) -> frozenset[int]:
+        """Return those of which something was found that nobody is told."""
+        rows = db.execute(
+            select(REVIEWS.c.series).where(
+                REVIEWS.c.series.in_(series),
+                REVIEWS.c.decision == 'silent',
+                REVIEWS.c.verdict == 'findings',
+            )
+        ).scalars()
+        return frozenset(rows)
 
     def _wants_cover(self, db: Connection, series: int, of: int) -> bool:
         """Whether all patches answer a mail that is not there yet: their cover letter, surely."""
@@ -486,41 +536,51 @@ class Store:
         rows = db.execute(
             select(PATCHES.c.content).where(PATCHES.c.series == series).order_by(PATCHES.c.n)
         ).scalars()
-        return ' '.join(one[:16] for one in rows)
+        contents = [one[:16] for one in rows]
+        cover = attested.cover(db, series)
+        return ' '.join([*contents, cover[:16]] if cover else contents)
 
     def _relate(self, db: Connection, series: int) -> list[int]:
         """Find the other revisions of a series, and what it is to them; which ones these are."""
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
         parents = select(NODES.c.msgid).where(NODES.c.series == row.id)
         owned = select(MAILS.c.series).where(MAILS.c.msgid.in_(parents), MAILS.c.kind != 'answer')
-        alike = [SERIES.c.title == row.title, SERIES.c.id.in_(owned)]
+        # And those that answer it, where it comes after them.
+        mine = select(MAILS.c.msgid).where(MAILS.c.series == row.id, MAILS.c.kind != 'answer')
+        below = select(NODES.c.series).where(NODES.c.msgid.in_(mine))
+        alike = [SERIES.c.title == row.title, SERIES.c.id.in_(owned), SERIES.c.id.in_(below)]
         if row.change_id is not None:
             alike.append(SERIES.c.change_id == row.change_id)
         others = db.execute(
             select(SERIES).where(
                 SERIES.c.author == row.author, SERIES.c.id != row.id, or_(*alike),
-                SERIES.c.revision != row.revision,
+                or_(SERIES.c.revision != row.revision, SERIES.c.again != row.again),
+                SERIES.c.aside == '',
             )
         ).all()  # fmt: skip
         revisions = {one.id: one.revision for one in others}
         found = relate(_revision(row), [_revision(one) for one in others])
-        if any(one.revision < row.revision for one in others):
+        if found.before is not None or any(one.revision < row.revision for one in others):
             db.execute(update(SERIES).where(SERIES.c.id == row.id).values(before=found.before))
         for one in found.ends:
-            self._to(db, one, 'superseded', f'by v{row.revision} (series {row.id})')
+            self._to(db, one, 'superseded', f'by v{row.revision} (series {row.id})', row.id)
         if found.by is not None:
             why = f'by v{revisions[found.by]} (series {found.by})'
-            self._to(db, row.id, 'superseded', why)
+            self._to(db, row.id, 'superseded', why, found.by)
         return list(revisions)
 
-    def _to(self, db: Connection, series: int, state: str, why: str) -> None:
+    def _to(
+        self, db: Connection, series: int, state: str, why: str, stand_in: int | None = None
+    ) -> None:
         db.execute(
             update(SERIES)
             .where(SERIES.c.id == series)
-            .values(state=state, why=why[:SAID], since=self._now)
+            .values(state=state, why=why[:SAID], since=self._now, stand_in=stand_in)
         )
         if state not in ('pending', 'working', 'parked'):
             db.execute(delete(WORK).where(WORK.c.series == series))
+        if state != 'assembling':
+            self._recheck(db, series)
 
     def _pend(self, db: Connection, series: int, why: str) -> None:
         if db.execute(select(WORK.c.series).where(WORK.c.series == series)).first() is None:
@@ -731,24 +791,7 @@ class Store:
                 )
             self.outbox.keep(db, series, row.author, response)
             self._to(db, series, 'reviewed', verdict)
-            if findings and isinstance(response.decision, Silent):
-                self._wake_twin(db, row)
         return True
-
-    def _wake_twin(self, db: Connection, row: Any) -> None:
-        """Judge what seemed to be only a copy of a series that nobody is told about."""
-        waiting = (
-            select(SERIES.c.id)
-            .where(
-                SERIES.c.content == row.content, SERIES.c.author == row.author,
-                SERIES.c.state == 'resent', SERIES.c.id != row.id,
-            )
-            .order_by(SERIES.c.id)
-        )  # fmt: skip
-        other = db.execute(waiting).scalar()
-        if other is not None:
-            self._to(db, other, 'assembling', WAITED)
-            self._judge_completeness(db, other)
 
     # --- who wrote it ---
 
@@ -953,7 +996,8 @@ class Store:
             for table in (LOOKUPS, FINDINGS, REVIEWS, WORK, PATCHES, NODES):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
             count = db.execute(delete(MAILS).where(MAILS.c.series.in_(gone))).rowcount
-            db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))
+            for column in (SERIES.c.before, SERIES.c.stand_in):
+                db.execute(update(SERIES).where(column.in_(gone)).values({column: None}))
             db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
             attested.forget(db, self._now)
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
@@ -990,7 +1034,17 @@ def _bounded(db: Connection, wanted: Sequence[int]) -> list[int]:
 
 def _revision(row: Any, *, silent: bool = False) -> Revision:
     return Revision(
-        row.id, row.revision, row.attested, row.machine, row.state in (*OPEN, 'parked'), silent
+        row.id,
+        row.revision,
+        row.attested,
+        row.machine,
+        open=row.state in ENDED,
+        silent=silent,
+        stands=row.state in STANDS,
+        judged=row.state in JUDGED,
+        again=row.again,
+        posted=row.posted,
+        content=row.content or '',
     )
 
 

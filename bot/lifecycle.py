@@ -41,12 +41,14 @@ SLACK = 3600
 
 @dataclass(frozen=True)
 class Part:
-    """One mail that claims place `n` of a series; 0 is its cover letter."""
+    """One mail that claims place `n` of a series; 0 is its cover letter. `answers` is a msgid."""
 
     id: int
     n: int
     attested: Attested
     machine: bool = False
+    msgid: str = ''
+    answers: str = ''
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,58 @@ def chosen(parts: Sequence[Part]) -> dict[int, Part]:
     if cover and patches and all(better(one, cover) for one in patches):
         del found[0]
     return found
+
+
+def another(parts: Sequence[Part], of: int) -> tuple[Part, ...]:
+    """
+    Return the mails that are a whole posting of their own, () where there is none.
+
+    Who sends a series twice in one thread, and writes no v2, has two postings of
+    one revision that cannot be told apart one by one: all that is there of one
+    place is kept as claims to it. Where one posting answers itself (patches
+    below their cover letter, or below the first) or what is left makes up a
+    whole series, it is judged by itself. What is less well attested, and left, is not.
+    """
+    msgids: dict[int, set[str]] = {}
+    for one in parts:
+        msgids.setdefault(one.n, set()).add(one.msgid)
+    if any(len(msgids.get(n, ())) < 2 for n in range(1, of + 1)):
+        return ()
+    whole = [one for one in _threads(parts) if _is_whole(one, of)]
+    if len(whole) > 1:
+        first = max(whole, key=lambda one: (_worth(one), -min(part.id for part in one)))
+        return next(one for one in whole if one is not first)
+    taken = chosen(parts)
+    known = {one.msgid for one in taken.values()}
+    left = tuple(
+        one
+        for one in sorted(parts, key=lambda one: one.id)
+        if one.msgid not in known and (one.n not in taken or as_good(one, taken[one.n]))
+    )
+    return left if _is_whole(left, of) else ()
+
+
+def _is_whole(parts: Iterable[Part], of: int) -> bool:
+    return {one.n for one in parts} >= set(range(1, of + 1))
+
+
+def _worth(parts: Sequence[Part]) -> tuple[bool, int]:
+    return not any(one.machine for one in parts), min(LEAST[one.attested] for one in parts)
+
+
+def _threads(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
+    """Return the mails that answer each other in order: what is below comes after it."""
+    first: dict[str, Part] = {}
+    for one in sorted(parts, key=lambda one: one.id):
+        first.setdefault(one.msgid, one)
+    found: dict[str, list[Part]] = {}
+    for one in parts:
+        top = one
+        # Ever smaller numbers: it comes to an end.
+        while (above := first.get(top.answers)) is not None and above.n < top.n:
+            top = above
+        found.setdefault(top.msgid, []).append(one)
+    return [tuple(one) for one in found.values()]
 
 
 def weakest(attested: Iterable[Attested]) -> Attested:

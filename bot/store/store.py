@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from bot.assembly import Letter
+from bot.assembly import Letter, Reason
 from bot.errors import BotError, LetterError, StoreError
 from bot.lifecycle import ENDED, JUDGED, OPEN, STANDS, Revision, holds, relate, twin
 from bot.lookup import Kept
@@ -57,6 +57,9 @@ MOST_NODES = 200
 LARGEST = 64 << 20
 """Bytes of the patches that a series is judged with; twice as many are too much."""
 WAITED = 'its cover letter did not come'
+PARTIAL = 'part '
+"""What the content of a part of a series begins with, which b4 puts together with what it is of."""
+NOT_AGAIN = ', and mailed about: what came later is not judged'
 CHANGED = 'another mail counts for one of its patches'
 UNATTESTED = 3600
 """Seconds for which a series waits to be judged until its signatures are checked."""
@@ -177,9 +180,12 @@ class Store:
         letters: Iterable[Letter],
         cursor: Cursor | None,
         faults: Sequence[Fault] = (),
+        dropped: Mapping[Reason, int] | None = None,
     ) -> TakenIn:
         """
         Store what was found in a list up to `cursor`, and the cursor with it.
+
+        `dropped` counts the mails that are nothing to the bot.
 
         A mail that is known (another list had it, or the same commit is walked
         again) changes nothing. One that can't be stored joins the `faults`, those
@@ -200,6 +206,7 @@ class Store:
                         raise
                     found.append(Fault(letter.commit, letter.msgid, reason_of(error)))
             passed = self.unread.keep(db, name, cursor.epoch if cursor else 0, found)
+            self.figures.dropped(db, dropped or {})
             if cursor is not None:
                 where = and_(CURSORS.c.list == name, CURSORS.c.epoch == cursor.epoch)
                 db.execute(delete(CURSORS).where(where))
@@ -403,8 +410,12 @@ class Store:
 
     def _judge_completeness(self, db: Connection, series: int) -> None:
         """Decide what becomes of a series, and again on those that it stood for."""
+        other = attested.part(db, series)
         self._decide(db, series)
         self._recheck(db, series)
+        if other is not None:
+            self._judge_completeness(db, other)
+            self._judge_completeness(db, series)  # there may be one more
 
     def _decide(self, db: Connection, series: int) -> None:
         changed = attested.recount(db, series)
@@ -415,8 +426,13 @@ class Store:
             return
         if not self._stood_for(db, row):
             self._to(db, series, 'assembling', '')
-        elif changed and row.state not in OPEN and not self._reopened(db, row):
-            return
+        elif row.state not in OPEN and (changed or self._grew(db, row)):
+            if not self._reopened(db, row):
+                if row.state == 'reviewed' and not row.why.endswith(NOT_AGAIN):
+                    why = row.why + NOT_AGAIN
+                    db.execute(update(SERIES).where(SERIES.c.id == series).values(why=why))
+                return
+            changed = True
         self._relate(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
         if row.state not in OPEN:
@@ -438,6 +454,12 @@ class Store:
             self._pend(db, series, CHANGED if changed else '')
         else:
             self._to(db, series, 'skipped', 'out of scope')
+
+    def _grew(self, db: Connection, row: Any) -> bool:
+        """Whether more came of a series that was judged, or is, for a part of one."""
+        if row.state not in ('working', 'reviewed') or not (row.content or '').startswith(PARTIAL):
+            return False
+        return bool(row.content != self._content(db, row.id))
 
     def _stood_for(self, db: Connection, row: Any) -> bool:
         """Whether what stood for a series that is not judged still does; True of all others."""
@@ -469,6 +491,8 @@ class Store:
     def _reopened(self, db: Connection, row: Any) -> bool:
         """
         Judge a series again of which a better attested mail shows that a patch was somebody else's.
+
+        Or of which more came than the part that was judged.
 
         Not where it was mailed about: then it was not silenced, and is not to be answered twice.
         """
@@ -538,7 +562,9 @@ class Store:
         ).scalars()
         contents = [one[:16] for one in rows]
         cover = attested.cover(db, series)
-        return ' '.join([*contents, cover[:16]] if cover else contents)
+        whole = ' '.join([*contents, cover[:16]] if cover else contents)
+        of = db.execute(select(SERIES.c.of).where(SERIES.c.id == series)).scalar_one()
+        return PARTIAL + whole if self._missing(db, series, of) else whole
 
     def _relate(self, db: Connection, series: int) -> list[int]:
         """Find the other revisions of a series, and what it is to them; which ones these are."""
@@ -622,6 +648,8 @@ class Store:
         why = f'patch {shown} of {row.of} is missing'
         if row.before is not None and len(missing) < row.of and row.in_scope:
             # Part of a series sent again: b4 puts both together, or says why not.
+            where = SERIES.c.id == row.id
+            db.execute(update(SERIES).where(where).values(content=self._content(db, row.id)))
             self._pend(db, row.id, f'{why}: a partial reroll?')
         else:
             self._to(db, row.id, 'incomplete', why)
@@ -765,7 +793,7 @@ class Store:
             wanted = select(SERIES).where(SERIES.c.id == series)
             row = db.execute(wanted).first()
             there = select(REVIEWS.c.series).where(REVIEWS.c.series == series)
-            if row is None or (row.state == 'pending' and row.why == CHANGED):
+            if row is None or (row.state in ('pending', 'assembling') and row.why == CHANGED):
                 return False  # what was judged is not what counts now
             if db.execute(there).first() is not None:
                 self._to(db, series, 'reviewed', verdict)

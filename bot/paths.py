@@ -29,13 +29,22 @@ LONGEST = 4096
 def paths_in(diff: bytes) -> Iterator[str]:
     """Yield the paths that a diff names, as a tree has them; some of them more than once."""
     for found in islice(TWO.finditer(diff), MOST):
-        yield from _of_two(_name(found[1]), _name(found[2]))
+        old, new = _name(found[1]), _name(found[2])
+        if (old is None or new is None) and _has_git_line(diff, found.start()):
+            continue  # that has both names, and so shows what is their prefix
+        yield from _of_two(old, new)
     for found in islice(WHOLE.finditer(diff), MOST):
         if (name := _name(found[1])) is not None:
             yield name
     # Modes, empty and binary files have no other line.
     for found in islice(GIT_LINE.finditer(diff), MOST):
         yield from _of_git_line(found[1][: 2 * LONGEST].decode('latin-1').rstrip('\r'))
+
+
+def _has_git_line(diff: bytes, place: int) -> bool:
+    head = diff[max(place - 4 * LONGEST, 0) : place]
+    start = head.rfind(b'diff --git ')
+    return start >= 0 and b'\n--- ' not in head[start:]
 
 
 def _name(raw: bytes) -> str | None:

@@ -27,13 +27,12 @@ from bot.paths import paths_in
 from bot.plain import storable
 from bot.series import parse_mail, patch_of, posted
 from bot.signatures import claims, fingerprint
-from bot.subjects import ABSURD, aside, is_answer
+from bot.subjects import ABSURD, aside, is_announcement, is_answer
 from bot.subjects import read as read_subject
 
 SUBJECT = re.compile(rb'^Subject:[ \t]*((?:[^\n]|\n[ \t])*)', re.M | re.I)
 # What may be a patch, or an answer to one; encoded words can't be told before they are read.
 MAYBE = re.compile(rb'PATCH|RFC|RESEND|=\?|\[[^\]]{0,200}?(?:\bv\d|\d\s*/\s*\d|\d\s+of\s+\d)', re.I)
-ANNOUNCED = re.compile(rb'\[\s*(?:tip\s*:|merged\b|folded-merged\b|obsolete\b)', re.I)
 HEADER_END = re.compile(rb'\r?\n\r?\n')
 CHANGE_ID = re.compile(rb'^change-id: (\S{1,200})\s*$', re.M)
 NOT_CONTENT = re.compile(rb'^(?:index [0-9a-f]+\.\.[0-9a-f]+.*|@@ .*|-- ?|\d+\.\d[.\w-]*)$', re.M)
@@ -116,8 +115,7 @@ def sorted_out(raw: bytes, scope: Scope, *, attest: bool = False) -> Letter | Re
     if subject is None or not MAYBE.search(subject[1]):
         if subject is None and end > LONGEST_HEADER:
             raise LetterError(f'its header does not end within {LONGEST_HEADER} bytes')
-        announced = subject is not None and ANNOUNCED.match(subject[1].strip())
-        return 'announcement' if announced else 'other'
+        return _nothing(subject[1].decode('latin-1') if subject is not None else '')
     if len(raw) > LARGEST:
         raise LetterError(f'it has {len(raw)} bytes: no mail of a list has more than {LARGEST}')
     if end > LONGEST_HEADER:
@@ -127,9 +125,7 @@ def sorted_out(raw: bytes, scope: Scope, *, attest: bool = False) -> Letter | Re
     if part is None and not _answers(mail):
         if len(mail.subject) >= headers.LONGEST_TEXT and 'PATCH' in mail.subject.upper():
             raise LetterError(f'its subject has more than {headers.LONGEST_TEXT} characters')
-        return (
-            'announcement' if ANNOUNCED.match(mail.subject.encode('utf-8', 'replace')) else 'other'
-        )
+        return _nothing(mail.subject)
     if mail.msgid is None:
         return 'no-message-id'
     read = part or read_subject(mail.subject)
@@ -140,6 +136,10 @@ def sorted_out(raw: bytes, scope: Scope, *, attest: bool = False) -> Letter | Re
     if not _is_short(mail.msgid):
         raise LetterError(f'its message-id has more than {LONGEST_ID} bytes')
     return _letter(mail, part, scope, attest=attest) or 'no-diff'
+
+
+def _nothing(subject: str) -> Reason:
+    return 'announcement' if is_announcement(subject) else 'other'
 
 
 def _answers(mail: Mail) -> bool:

@@ -29,6 +29,7 @@ BRANCH = re.compile(
 )
 STABLE = re.compile(r'-?stable(?:-rc|-only|-\d.*|/.*)?', re.I)
 NEUTRAL = re.compile(r'RFC|RESEND|PATCH|BACKPORT|for|to|and|[-&+,/]', re.I)
+ANNOUNCED = re.compile(r'\[\s*(?:tip\s*:|merged\b|folded-merged\b|obsolete\b|withdrawn\b)', re.I)
 POSTED = re.compile(r'\b(?:RFC|RESEND|v\d+)\b', re.I)
 LONGEST = 2000
 """Characters of a subject that are looked at."""
@@ -71,6 +72,11 @@ def may_be_patch(subject: str) -> bool:
     if found is None or found['reply'].strip():
         return False
     return POSTED.search(found['groups']) is not None
+
+
+def is_announcement(subject: str) -> bool:
+    """Whether a maintainer's tree announces a patch with a mail: `[tip: …]`, `[merged …]`."""
+    return ANNOUNCED.match(subject.lstrip()) is not None
 
 
 def is_answer(subject: str) -> bool:

@@ -452,6 +452,8 @@ class Store:
             self._to(db, series, 'resent', f'the same as series {other}', other)
         elif row.in_scope:
             self._pend(db, series, CHANGED if changed else '')
+            if row.state not in STANDS:
+                self._relate(db, series)  # from now on it replaces what is earlier
         else:
             self._to(db, series, 'skipped', 'out of scope')
 

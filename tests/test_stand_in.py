@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
+from sqlalchemy import text
 
 from bot.model import Finding, Hit, Severity
 from bot.outgoing import Accepted, Asked, Hold, Reply, Silent
 from bot.outgoing import Post as May
 from bot.respond import Response
 from bot.store import Store
-from bot.store.database import opened
+from bot.store.database import opened, upgrade
 from tests.lettering import DIFF, QUIET, Post, answer, post, series
 from tests.test_store import Clock, shown, take_in
 
@@ -165,6 +166,33 @@ def test_what_was_asked_is_known_when_it_is_sent_again(store: Store, clock: Cloc
     assert [asked.fingerprint for asked in store.outbox.history(2).asked] == ['f']
 
 
+def test_what_is_sent_again_is_judged_without_the_first(store: Store) -> None:
+    first = series('a', 2)
+    take_in(store, first)
+    again = [
+        Post(one.msgid, one.raw.replace(b'a.1.', b'z.1.').replace(b'part 1', b'part one'))
+        for one in series('a', 2, prefix='PATCH RESEND', answers=(first[0].msgid,))
+    ]
+    take_in(store, again)
+    assert states(store) == ['pending', 'pending']
+    taken = store.take(2, most_kills=25)
+    assert taken is not None
+    assert not {one.raw for one in first} & set(taken.mails)
+    assert len(taken.mails) == 3
+
+
+def test_a_part_that_is_sent_again_is_judged_with_the_rest(store: Store, clock: Clock) -> None:
+    first = series('a', 2)
+    take_in(store, first)
+    raw = series('a', 2, prefix='PATCH RESEND')[2].raw.replace(b'<a.1.2@', b'<z.1.2@')
+    take_in(store, [Post('z', raw.replace(b'Because.', b'Because of it.'))])
+    settled(store, clock)
+    assert states(store) == ['pending', 'pending']
+    taken = store.take(2, most_kills=25)
+    assert taken is not None
+    assert {one.raw for one in first} <= set(taken.mails)
+
+
 def test_a_series_of_an_old_title_is_judged(store: Store) -> None:
     new = series('a', 1)[0].raw
     old = series('a', 1, 2)[0].raw.replace(b'20 Mar 2026', b'20 Jan 2026')
@@ -307,3 +335,31 @@ def test_a_mail_on_hold_is_kept_back_by_no_copy(store: Store) -> None:
     take_in(store, as_revision(posts, 2))
     assert states(store) == ['reviewed', 'resent']
     assert not store.outbox.history(1).superseded
+
+
+def test_an_older_database_knows_what_stands_for_a_series(database: str, clock: Clock) -> None:
+    engine = opened(database, migrate=False)
+    upgrade(engine, '0005')
+    rows = (
+        (7, 1, 'superseded', 'by v2 (series 8)'),
+        (8, 2, 'pending', ''),
+        (9, 1, 'resent', 'the same as series 7'),
+        (10, 1, 'resent', 'the same as series 99'),
+    )
+    with engine.begin() as db:
+        for number, revision, state, why in rows:
+            db.execute(
+                text(
+                    'INSERT INTO series (id, list, author, name, revision, "of", title, in_scope,'
+                    " state, why, since, first_seen, last_seen, posted) VALUES (:id, 'l', 'a',"
+                    " 'n', :revision, 1, 't', true, :state, :why, 1, 1, 1, 1)"
+                ),
+                {'id': number, 'revision': revision, 'state': state, 'why': why},
+            )
+    engine.dispose()
+    engine = opened(database)
+    with engine.begin() as db:
+        found = db.execute(text('SELECT id, stand_in, again, aside FROM series ORDER BY id')).all()
+    assert [(row.id, row.stand_in) for row in found] == [(7, 8), (8, None), (9, 7), (10, None)]
+    assert {(bool(row.again), row.aside) for row in found} == {(False, '')}
+    engine.dispose()

@@ -700,11 +700,18 @@ class Store:
             return self._taken(db, row, tries)
 
     def _taken(self, db: Connection, row: Any, tries: int) -> Taken:
-        wanted = [row.id]
+        wanted, seen = [row.id], [row.id]
+        whole = not self._missing(db, row.id, row.of)
         before = row.before
-        while before is not None and before not in wanted and len(wanted) < 10:
-            wanted.append(int(before))
-            before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
+        while before is not None and before not in seen and len(seen) < 10:
+            seen.append(int(before))
+            earlier = db.execute(
+                select(SERIES.c.revision, SERIES.c.before).where(SERIES.c.id == before)
+            ).one()
+            # Of what was sent again as a whole, the first posting would only be in the way.
+            if not (whole and earlier.revision == row.revision):
+                wanted.append(int(before))
+            before = earlier.before
         there = db.execute(
             select(MAILS.c.id, MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
             .where(MAILS.c.id.in_(_bounded(db, wanted)))

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, event, select
 
 from bot.assembly import letter
 from bot.lifecycle import LEAST, Attested
@@ -27,6 +27,8 @@ from bot.store.database import opened
 from bot.store.tables import MAILS, METADATA, SERIES
 from tests.attesting import ALL
 from tests.lettering import DIFF, Post, post
+
+pytestmark = pytest.mark.slow
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 FAKE = (
@@ -199,6 +201,11 @@ class World:
 @pytest.fixture(scope='module')
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     made = opened(f'sqlite:///{tmp_path_factory.mktemp("lives") / "state.db"}')
+    made.dispose()
+    # Nothing of it has to outlive a power cut.
+    event.listen(
+        made, 'connect', lambda connection, _: connection.execute('PRAGMA synchronous=OFF')
+    )
     yield made
     made.dispose()
 

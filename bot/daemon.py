@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from bot import files
-from bot.assembly import Letter, letter
+from bot.assembly import REASONS, Letter, Reason, sorted_out
 from bot.errors import BotError, LetterError, LoreError, StoreError
 from bot.events import Tell
 from bot.lookup import Kept
@@ -140,10 +140,11 @@ class Watcher:
             # An epoch that is new since the last poll, however long ago that was.
             since = min(since, max(walked) - OVERLAP)
         mails = count = unread = 0
+        dropped: Counter[Reason] = Counter()
         for epoch, fingerprint in epochs.items():
             cursor = cursors.get(epoch)
             if cursor is None or cursor.fingerprint != fingerprint:
-                seen, taken = self._epoch(mirror, epoch, fingerprint, cursor, since)
+                seen, taken = self._epoch(mirror, epoch, fingerprint, cursor, since, dropped)
                 mails, count, unread = mails + seen, count + taken.new, unread + taken.unread
         for epoch in sorted(set(cursors) - set(epochs)):
             if (mirror.name, epoch) not in self._gone:
@@ -152,8 +153,9 @@ class Watcher:
         self.store.figures.polled(mirror.name)
         seconds = round(time.monotonic() - started, 3)
         self.tell(
-            'polled', list=mirror.name, mails=mails, new=count, unread=unread, seconds=seconds
-        )
+            'polled', list=mirror.name, mails=mails, new=count, unread=unread, seconds=seconds,
+            dropped={one: dropped[one] for one in REASONS if dropped[one]},
+        )  # fmt: skip
         if unread:
             self.tell('passed-over', list=mirror.name, unread=unread)
         if count:
@@ -173,9 +175,19 @@ class Watcher:
             wanted = oldest is None or oldest >= since
 
     def _epoch(
-        self, mirror: Mirror, epoch: int, fingerprint: str, cursor: Cursor | None, since: int
+        self,
+        mirror: Mirror,
+        epoch: int,
+        fingerprint: str,
+        cursor: Cursor | None,
+        since: int,
+        dropped: Counter[Reason],
     ) -> tuple[int, TakenIn]:
-        """Walk an epoch to its end; how many mails were seen, and what came of them."""
+        """
+        Walk an epoch to its end; how many mails were seen, and what came of them.
+
+        Those that are nothing to the bot are counted in `dropped`.
+        """
         mirror.fetch(epoch, since=since)
         place = (
             Place(cursor.commit, cursor.msgid, cursor.date) if cursor and cursor.commit else None
@@ -191,7 +203,9 @@ class Watcher:
             read = [self._read(one) for one in batch]
             letters = [one for one in read if isinstance(one, Letter)]
             faults = [one for one in read if isinstance(one, Fault)]
-            taken = self.store.take_in(mirror.name, letters, last, faults)
+            left = Counter(one for one in read if isinstance(one, str))
+            taken = self.store.take_in(mirror.name, letters, last, faults, left)
+            dropped.update(left)
             count, unread = count + taken.new, unread + taken.unread
         self._warn(mirror)
         # Walked to its end: as long as the fingerprint stays, there is nothing to fetch.
@@ -200,15 +214,15 @@ class Watcher:
         self.store.take_in(mirror.name, (), done)
         return mails, TakenIn(count, unread)
 
-    def _read(self, one: Arrival) -> Letter | Fault | None:
-        """Read a mail; None where it is nothing to the bot. Raises nothing."""
+    def _read(self, one: Arrival) -> Letter | Fault | Reason | None:
+        """Read a mail; why it is nothing to the bot, None where it was removed. Raises nothing."""
         try:
             if one.reason is not None:
                 return Fault(one.commit, '', one.reason)
             if one.raw is None:
                 return None
-            found = letter(one.raw, self.scope, attest=self.weigh is not None)
-            return None if found is None else replace(found, commit=one.commit)
+            found = sorted_out(one.raw, self.scope, attest=self.weigh is not None)
+            return replace(found, commit=one.commit) if isinstance(found, Letter) else found
         except Exception as error:  # noqa: BLE001  # one mail must not stop the others
             return Fault(one.commit, one.msgid, reason_of(error))
 

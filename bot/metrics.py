@@ -51,6 +51,11 @@ class Counts:
         self._unread = counter(
             'mails_unread', 'Mails that could not be read, and were passed over.', 'list'
         )
+        self._dropped = counter(
+            'mails_dropped',
+            'Mails that are nothing to the bot (other, announcement, no-message-id, no-diff).',
+            'list', 'reason',
+        )  # fmt: skip
         self._polls = counter(
             'polls', 'Polls of a list, by outcome (ok, failed).', 'list', 'outcome'
         )
@@ -80,6 +85,9 @@ class Counts:
                 self._unread.labels(name).inc(unread)
                 self._kept.labels(name).inc(new)
                 self._polls.labels(name, 'ok').inc()
+                dropped = values.get('dropped')
+                for reason, number in dropped.items() if isinstance(dropped, dict) else ():
+                    self._dropped.labels(name, reason).inc(number)
             case 'poll-failed', {'list': name}:
                 self._polls.labels(name, 'failed').inc()
             case 'judged', {

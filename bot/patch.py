@@ -116,7 +116,7 @@ def names_in(text: str) -> set[str]:
     found: set[str] = set()
     for one in texts:
         try:
-            name = _name(one)
+            name = named(one)
         except PatchError:
             continue
         found.update((name, name.partition('/')[2]))
@@ -274,7 +274,7 @@ def _file_diff(
         key = 'rename' if 'rename from' in headers else 'copy'
         if f'{key} to' not in headers:
             raise PatchError(f'"{key} from" without "{key} to"')
-        old_path, new_path = _name(headers[f'{key} from']), _name(headers[f'{key} to'])
+        old_path, new_path = named(headers[f'{key} from']), named(headers[f'{key} to'])
     else:
         old_path, new_path = _names_of_git_line(first)
         if old_path != new_path:
@@ -350,11 +350,11 @@ def _names_of_git_line(line: str) -> tuple[str, str]:
             if found is None:
                 raise PatchError(f'names not understood: {line[:120]}')
             old, new = 'a/' + found[1], 'b/' + found[2]
-    return _strip(_name(old)), _strip(_name(new))
+    return _strip(named(old)), _strip(named(new))
 
 
 def _side(value: str) -> str | None:
-    name = _name(value.removesuffix('\t'))
+    name = named(value.removesuffix('\t'))
     return None if name == DEV_NULL else _strip(name)
 
 
@@ -365,7 +365,7 @@ def _strip(name: str) -> str:
     return rest
 
 
-def _name(text: str) -> str:
+def named(text: str) -> str:
     """Undo git's C quoting; the result is the path's text, read as UTF-8."""
     if text.startswith('"'):
         if _closing_quote(text) != len(text) - 1:

@@ -19,7 +19,7 @@ from liblore.utils import split_mbox_as_bytes
 from bot import headers
 from bot.mailinfo import DIFF, body_of, cut, decoded
 from bot.model import Incomplete, Mail, Patch, Prerequisite, Series
-from bot.subjects import may_be_patch, read
+from bot.subjects import is_announcement, may_be_patch, read
 from bot.trailers import trailers
 
 PREREQUISITE = re.compile(
@@ -131,7 +131,7 @@ def posted(mail: Mail) -> PatchSubject | None:
     where the mail has a diff. The watcher and `bot check` both ask here.
     """
     subject = read(mail.subject)
-    if subject.is_reply:
+    if subject.is_reply or is_announcement(mail.subject):
         return None
     if subject.is_patch:
         return subject

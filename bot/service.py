@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from rich.table import Table
 from sqlalchemy.engine import make_url
 
 from bot import __version__, notify
+from bot.assembly import Reason
 from bot.attest import Attester
 from bot.b4 import B4
 from bot.bases import prerequisites
@@ -52,6 +53,14 @@ LOOK = 5.0
 """Seconds between looks for work, where nobody calls."""
 GRACE = 5.0
 """Seconds for a poll to come to its end."""
+
+DROPPED: Mapping[Reason, str] = {
+    'other': 'without a patch',
+    'announcement': 'that announce what a tree took',
+    'no-message-id': 'without a Message-ID',
+    'no-diff': 'without a diff',
+}
+"""Why mails were dropped, in the words of `bot status`."""
 
 
 @contextmanager
@@ -385,6 +394,7 @@ def status(config: Config, *, as_json: bool) -> str:
         rows = list(store.rows())
         unread = store.unread.count()
         said = store.said()
+        dropped = store.figures.left_out()
     if as_json:
         return _lines([*rows, *said])
     table = _table('series', 'state', 'since', 'patches', 'title', 'why')
@@ -398,6 +408,9 @@ def status(config: Config, *, as_json: bool) -> str:
     if unread:
         mails = '1 mail' if unread == 1 else f'{unread} mails'
         text += f'{mails} could not be read (bot status --unread shows them)\n'
+    if dropped:
+        counted = (f'{dropped[one]} {words}' for one, words in DROPPED.items() if one in dropped)
+        text += f'mails that are no part of a series: {", ".join(counted)}\n'
     return text
 
 

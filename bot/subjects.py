@@ -22,6 +22,14 @@ BARE = re.compile(
 GLUED = re.compile(r'\b(PATCH(?:v\d+)?)(?=\d+\s*/\s*\d+)', re.I)
 OF = re.compile(r'\b(\d+)\s+of\s+(\d+)\b', re.I)
 COUNTER = re.compile(r'(?:^|[\s,;])\d+\s*/\s*\d+(?=$|[\s,;])')
+REPLY = re.compile(r'(?:[^\W\d_]{1,4}(?:\[\d+\])?[:\uff1a]\s*)+')
+# What people write before [PATCH] for another tree than the list's own.
+BRANCH = re.compile(
+    r'(?:linux-|v?(?=\d+\.\d+\.[xy]\b))?\d+\.\d+(?:\.(?:\d+|x|y))?(?:-stable)?', re.I
+)
+STABLE = re.compile(r'-?stable(?:-rc|-only|-\d.*|/.*)?', re.I)
+NEUTRAL = re.compile(r'RFC|RESEND|PATCH|BACKPORT|for|to|and|[-&+,/]', re.I)
+ANNOUNCED = re.compile(r'\[\s*(?:tip\s*:|merged\b|folded-merged\b|obsolete\b|withdrawn\b)', re.I)
 POSTED = re.compile(r'\b(?:RFC|RESEND|v\d+)\b', re.I)
 LONGEST = 2000
 """Characters of a subject that are looked at."""
@@ -64,6 +72,45 @@ def may_be_patch(subject: str) -> bool:
     if found is None or found['reply'].strip():
         return False
     return POSTED.search(found['groups']) is not None
+
+
+def is_announcement(subject: str) -> bool:
+    """Whether a maintainer's tree announces a patch with a mail: `[tip: …]`, `[merged …]`."""
+    return ANNOUNCED.match(subject.lstrip()) is not None
+
+
+def is_answer(subject: str) -> bool:
+    """Whether a mail answers a patch or a cover letter, by what it says after `Re:`."""
+    text = ' '.join(subject[:LONGEST].split())
+    said = REPLY.match(text)
+    if said is None:
+        return False
+    return read(text[said.end() :]).is_patch or may_be_patch(text[said.end() :])
+
+
+def aside(read: PatchSubject) -> str:
+    """
+    Say why what a list gets is not for its reviewers to judge, '' where it is.
+
+    Backports (`[PATCH 6.1 001/200]`, `[PATCH AUTOSEL 6.1]`, `[PATCH 6.12.y]`) are copies
+    of what was reviewed, for another tree. What names more than a tree
+    (`[PATCH hotfix 6.18]`, `[PATCH for 6.19]`) is not taken for one.
+    """
+    if not read.counters_inferred and read.counter > read.expected:
+        return f'patch {read.counter} of {read.expected}: it belongs to no series'
+    words = [word for one in read.prefixes for word in one.split('/') if word]
+    if any(word.upper() == 'AUTOSEL' for word in words):
+        return f'a backport ({" ".join(read.prefixes)})'
+    trees = [word for word in words if _is_stable(word)]
+    others = [word for word in words if not _is_stable(word) and not NEUTRAL.fullmatch(word)]
+    plain = all(BRANCH.fullmatch(one) and not one.lower().endswith(('.y', '.x')) for one in trees)
+    aimed = plain and any(one.lower() == 'for' for one in words)
+    return f'a backport ({" ".join(read.prefixes)})' if trees and not others and not aimed else ''
+
+
+def _is_stable(word: str) -> bool:
+    parts = word.split('-', 1) if re.match(r'\d+\.\d+-\d+\.', word) else [word]
+    return STABLE.fullmatch(word) is not None or all(BRANCH.fullmatch(one) for one in parts)
 
 
 def _bounded(read: PatchSubject) -> PatchSubject:

@@ -69,6 +69,7 @@ FLOORS = {
         'ranges',
         'trailers',
         'patch',
+        'paths',
         'csyntax',
         'rule',
         'policy',

@@ -51,9 +51,13 @@ JUDGED: dict[str, object] = {
     'rules': [{'rule': 'compat-pair', 'severity': 'error', 'count': 3}],
     'builds': [{'harness': 'vma', 'outcome': 'passed', 'reused': True, 'count': 4}],
 }  # fmt: skip
+POLLED: dict[str, object] = {
+    'list': 'l', 'mails': 40, 'new': 3, 'unread': 2, 'seconds': 0.1,
+    'dropped': {'other': 30, 'no-diff': 5},
+}  # fmt: skip
 SENT: dict[str, object] = {'mail': 1, 'outcome': 'accepted'}
 EVENTS: tuple[tuple[str, dict[str, object]], ...] = (
-    ('polled', {'list': 'l', 'mails': 40, 'new': 3, 'unread': 2, 'seconds': 0.1}),
+    ('polled', POLLED),
     ('poll-failed', {'list': 'l', 'reason': 'x'}),
     ('judged', JUDGED),
     ('try-failed', {'series': 1, 'tries': 1, 'reason': 'x'}),
@@ -78,6 +82,8 @@ def test_what_happened_is_counted(desk: Desk) -> None:
         'vma_bot_mails_seen_total{list=l}': 40,
         'vma_bot_mails_kept_total{list=l}': 3,
         'vma_bot_mails_unread_total{list=l}': 2,
+        'vma_bot_mails_dropped_total{list=l,reason=other}': 30,
+        'vma_bot_mails_dropped_total{list=l,reason=no-diff}': 5,
         'vma_bot_polls_total{list=l,outcome=ok}': 1,
         'vma_bot_polls_total{list=l,outcome=failed}': 1,
         'vma_bot_reviews_total{verdict=findings}': 1,

@@ -407,7 +407,7 @@ def test_an_older_database_comes_up_to_date(url: str, clock: Clock, first: str) 
             db.execute(text(one), given)
     engine.dispose()
     engine = opened(url)
-    assert version(engine) == ('0005', '0005')
+    assert version(engine) == ('0006', '0006')
     store = Store(engine, clock)
     assert [(row.series, row.state) for row in store.rows()] == [(8, 'pending'), (7, 'reviewed')]
     assert json.loads(store.report(7) or '') == report

@@ -7,6 +7,7 @@ Several mails may claim one place of a series, or one Message-ID. Which of them
 counts, `lifecycle.py` says; here it is looked up and written down.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from bot.assembly import letter
-from bot.lifecycle import Attested, Part, chosen, weakest
+from bot.lifecycle import Attested, Part, another, chosen, weakest
 from bot.model import Mail, Scope
 from bot.series import parse_mail
 from bot.signatures import Standing, Worth, fixes_its_place
-from bot.store.tables import MAILS, PATCHES, SERIES, SIGNERS
+from bot.store.tables import MAILS, NODES, ORDERS, PATCHES, SERIES, SIGNERS
 
 DAY = 86_400
 ASKED_FOR = 3 * DAY
@@ -28,7 +29,10 @@ LAST_ASK = 6 * 3600
 REMEMBERED = 183 * DAY
 """Seconds for which it is remembered that an author signs."""
 NOWHERE = Scope((), (), ())
-CLAIM = (MAILS.c.id, MAILS.c.msgid, MAILS.c.kind, MAILS.c.n, MAILS.c.attested, MAILS.c.machine)
+CLAIM = (
+    MAILS.c.id, MAILS.c.msgid, MAILS.c.kind, MAILS.c.n, MAILS.c.attested, MAILS.c.machine,
+    MAILS.c.parents,
+)  # fmt: skip
 KNOWN: Mapping[Standing, Attested] = {
     'pass': 'pass', 'fail': 'unsigned', 'unsigned': 'unsigned', 'not-checked': 'off',
 }  # fmt: skip
@@ -105,6 +109,62 @@ def counted(db: Connection, series: int) -> frozenset[int]:
     return frozenset(one.id for one in chosen(parts).values())
 
 
+def cover(db: Connection, series: int) -> str:
+    """Return `Letter.content` of the cover letter of a series; '' where there is none."""
+    parts, _ = _parts(db, series)
+    one = chosen(parts).get(0)
+    if one is None:
+        return ''
+    raw = db.execute(select(MAILS.c.raw).where(MAILS.c.id == one.id)).scalar_one()
+    read = letter(bytes(raw), NOWHERE)
+    return read.content if read is not None else ''
+
+
+def part(db: Connection, series: int) -> int | None:
+    """Make a series of its own of a second posting among a series' mails; None: there is none."""
+    row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
+    parts, _ = _parts(db, series)
+    moved = another(parts, row.of)
+    if not moved:
+        return None
+    numbers = [one.id for one in moved]
+    kept = {'list', 'author', 'name', 'revision', 'of', 'in_scope', 'again', 'aside', 'first_seen'}
+    kept |= {'last_seen', 'title', 'posted', 'needs', 'change_id'}
+    values = {name: value for name, value in row._mapping.items() if name in kept}
+    values |= {'state': 'assembling', 'why': '', 'since': row.last_seen, **_said(db, numbers)}
+    made = db.execute(insert(SERIES).values(**values)).inserted_primary_key
+    assert made is not None
+    new = int(made[0])
+    db.execute(update(MAILS).where(MAILS.c.id.in_(numbers)).values(series=new))
+    names = {one.msgid for one in moved}
+    mine = and_(NODES.c.series == series, NODES.c.msgid.in_(names))
+    db.execute(update(NODES).where(mine).values(series=new))
+    for one in chosen(moved).values():
+        if one.n:
+            db.execute(
+                insert(PATCHES).values(
+                    series=new, n=one.n, msgid=one.msgid, title='', content='', mail=one.id
+                )
+            )
+            _replace(db, new, one.n, one.id)
+    _answers(db, series, new, names)
+    return new
+
+
+def _answers(db: Connection, series: int, new: int, names: set[str]) -> None:
+    """Move the answers to some mails along, and the answers to these, with the orders in them."""
+    rows = db.execute(
+        select(MAILS.c.id, MAILS.c.msgid, MAILS.c.parents)
+        .where(MAILS.c.series == series, MAILS.c.kind == 'answer')
+        .order_by(MAILS.c.id)
+    ).all()
+    for row in rows:
+        if names.intersection(json.loads(row.parents)[:1]):
+            names.add(row.msgid)
+            db.execute(update(MAILS).where(MAILS.c.id == row.id).values(series=new))
+            db.execute(update(ORDERS).where(ORDERS.c.mail == row.id).values(series=new))
+
+
 def recount(db: Connection, series: int) -> bool:
     """
     Find out anew which mails a series is made of, and what they are worth.
@@ -143,7 +203,8 @@ def _parts(db: Connection, series: int) -> tuple[list[Part], dict[int, int | Non
         # An earlier version of the bot wrote no place down: it kept one mail for each.
         n = row.n if row.n is not None else 0 if row.kind == 'cover' else by_msgid.get(row.msgid)
         if n is not None:
-            parts.append(Part(row.id, n, row.attested, row.machine))
+            above = next(iter(json.loads(row.parents)), '')
+            parts.append(Part(row.id, n, row.attested, row.machine, row.msgid, above))
             first.setdefault(row.msgid, row.id)
     return parts, {one.n: one.mail or first.get(one.msgid) for one in patches}
 

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
+from bot.assembly import Reason
 from bot.store.database import transaction
 from bot.store.tables import FACTS, REPLIES, SERIES, WORK
 
 POLLED = 'polled '
 """What stands before a list's name in `facts`: when it was last read to its end."""
+
+DROPPED = 'dropped '
+"""What stands before the reason for which mails were dropped: how many, from the first start on."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,21 @@ class Figures:
             db.execute(delete(FACTS).where(FACTS.c.name == POLLED + name))
             now = str(int(self._clock()))
             db.execute(insert(FACTS).values(name=POLLED + name, value=now))
+
+    def dropped(self, db: Connection, more: Mapping[Reason, int]) -> None:
+        """Count mails that are nothing to the bot, in the caller's transaction."""
+        for reason, count in more.items():
+            mine = FACTS.c.name == DROPPED + reason
+            said = db.execute(select(FACTS.c.value).where(mine)).scalar()
+            db.execute(delete(FACTS).where(mine))
+            value = str(int(said or 0) + count)
+            db.execute(insert(FACTS).values(name=DROPPED + reason, value=value))
+
+    def left_out(self) -> dict[str, int]:
+        """Return how many mails were nothing to the bot, by reason, from the first start on."""
+        with transaction(self._engine) as db:
+            rows = db.execute(select(FACTS).where(FACTS.c.name.startswith(DROPPED))).all()
+        return {row.name.removeprefix(DROPPED): int(row.value) for row in rows}
 
     def standing(self) -> Standing:
         """Return how things stand now. Raises `StoreError`."""

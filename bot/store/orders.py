@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
+from bot.lifecycle import STANDS
 from bot.model import Mail
 from bot.orders import orders_under
 from bot.outgoing import Asked, History, Order
@@ -305,7 +306,10 @@ def history(db: Connection, series: int, now: float) -> History:
             REPLIES.c.series.in_(revisions), REPLIES.c.series != series, REPLIES.c.state == 'sent'
         )
     ).all()
-    newer = db.execute(select(SERIES.c.id).where(SERIES.c.before == series)).first()
+    # A revision that comes to nothing, or is only a copy, keeps back no mail.
+    newer = db.execute(
+        select(SERIES.c.id).where(SERIES.c.before == series, SERIES.c.state.in_(STANDS))
+    ).first()
     return History(
         now=now,
         started=started(db, now),
@@ -314,7 +318,7 @@ def history(db: Connection, series: int, now: float) -> History:
         asked=tuple(
             Asked(one.revision, one.fingerprint, one.rule, one.path, one.symbol)
             for one in asked
-            if one.revision < row.revision
+            if one.revision <= row.revision
         ),
         acked=frozenset(one.rule for one in orders if one.kind == 'ack'),
         stopped=any(one.kind == 'stop' for one in orders),

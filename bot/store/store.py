@@ -3,17 +3,16 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from bot.assembly import Letter
+from bot.assembly import Letter, Reason
 from bot.errors import BotError, LetterError, StoreError
-from bot.lifecycle import Revision, relate, twin
+from bot.lifecycle import ENDED, JUDGED, OPEN, STANDS, Revision, holds, relate, twin
 from bot.lookup import Kept
 from bot.model import Finding
-from bot.outgoing import Silent
 from bot.output.wording import fact
 from bot.respond import Response
 from bot.signatures import Worth
@@ -40,8 +39,6 @@ from bot.store.tables import (
 from bot.store.unread import Fault, PassedOver, reason_of
 
 DAY = 86_400
-OPEN = ('assembling', 'incomplete', 'pending', 'skipped')
-"""States in which a mail that arrives may still change what is judged."""
 FURTHEST = DAY
 """Seconds. What is to wait longer was put off by a clock that has jumped back since."""
 AHEAD = 3600
@@ -60,6 +57,9 @@ MOST_NODES = 200
 LARGEST = 64 << 20
 """Bytes of the patches that a series is judged with; twice as many are too much."""
 WAITED = 'its cover letter did not come'
+PARTIAL = 'part '
+"""What the content of a part of a series begins with, which b4 puts together with what it is of."""
+NOT_AGAIN = ', and mailed about: what came later is not judged'
 CHANGED = 'another mail counts for one of its patches'
 UNATTESTED = 3600
 """Seconds for which a series waits to be judged until its signatures are checked."""
@@ -180,9 +180,12 @@ class Store:
         letters: Iterable[Letter],
         cursor: Cursor | None,
         faults: Sequence[Fault] = (),
+        dropped: Mapping[Reason, int] | None = None,
     ) -> TakenIn:
         """
         Store what was found in a list up to `cursor`, and the cursor with it.
+
+        `dropped` counts the mails that are nothing to the bot.
 
         A mail that is known (another list had it, or the same commit is walked
         again) changes nothing. One that can't be stored joins the `faults`, those
@@ -203,6 +206,7 @@ class Store:
                         raise
                     found.append(Fault(letter.commit, letter.msgid, reason_of(error)))
             passed = self.unread.keep(db, name, cursor.epoch if cursor else 0, found)
+            self.figures.dropped(db, dropped or {})
             if cursor is not None:
                 where = and_(CURSORS.c.list == name, CURSORS.c.epoch == cursor.epoch)
                 db.execute(delete(CURSORS).where(where))
@@ -282,8 +286,11 @@ class Store:
 
     def _joined(self, db: Connection, name: str, letter: Letter) -> int:
         """Return the series that a patch or cover letter is part of: a known one, or a new one."""
+        # What was sent again, or is not reviewed at all, is a series of its own in any thread.
+        apart = (letter.author, 'RESEND' if letter.resend else '', letter.aside)
+        author = ' '.join(one for one in apart if one)
         mine = and_(
-            NODES.c.author == letter.author,
+            NODES.c.author == author,
             NODES.c.revision == letter.revision,
             NODES.c.of == letter.of,
         )
@@ -311,7 +318,7 @@ class Store:
                 db.execute(
                     insert(NODES).values(
                         msgid=node,
-                        author=letter.author,
+                        author=author,
                         revision=letter.revision,
                         of=letter.of,
                         series=series,
@@ -347,6 +354,8 @@ class Store:
                 revision=letter.revision,
                 of=letter.of,
                 title=letter.title,
+                again=letter.resend,
+                aside=letter.aside,
                 change_id=letter.change_id,
                 in_scope=letter.in_scope,
                 needs=letter.needs,
@@ -390,7 +399,8 @@ class Store:
         there = select(PATCHES.c.n).where(PATCHES.c.series == series)
         moved = and_(PATCHES.c.series == other, PATCHES.c.n.not_in(there))
         db.execute(update(PATCHES).where(moved).values(series=series))
-        db.execute(update(SERIES).where(SERIES.c.before == other).values(before=series))
+        for column in (SERIES.c.before, SERIES.c.stand_in):
+            db.execute(update(SERIES).where(column == other).values({column: series}))
         for name in ('in_scope', 'needs'):
             if getattr(row, name):
                 db.execute(update(SERIES).where(SERIES.c.id == series).values({name: True}))
@@ -399,10 +409,30 @@ class Store:
     # --- what becomes of a series ---
 
     def _judge_completeness(self, db: Connection, series: int) -> None:
+        """Decide what becomes of a series, and again on those that it stood for."""
+        other = attested.part(db, series)
+        self._decide(db, series)
+        self._recheck(db, series)
+        if other is not None:
+            self._judge_completeness(db, other)
+            self._judge_completeness(db, series)  # there may be one more
+
+    def _decide(self, db: Connection, series: int) -> None:
         changed = attested.recount(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
-        if changed and row.state not in OPEN and not self._reopened(db, row):
+        if row.aside:
+            if row.state != 'skipped':
+                self._to(db, series, 'skipped', row.aside)
             return
+        if not self._stood_for(db, row):
+            self._to(db, series, 'assembling', '')
+        elif row.state not in OPEN and (changed or self._grew(db, row)):
+            if not self._reopened(db, row):
+                if row.state == 'reviewed' and not row.why.endswith(NOT_AGAIN):
+                    why = row.why + NOT_AGAIN
+                    db.execute(update(SERIES).where(SERIES.c.id == series).values(why=why))
+                return
+            changed = True
         self._relate(db, series)
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
         if row.state not in OPEN:
@@ -419,15 +449,52 @@ class Store:
         db.execute(update(SERIES).where(SERIES.c.id == series).values(content=content))
         other = self._twin(db, row, content)
         if other is not None:
-            self._to(db, series, 'resent', f'the same as series {other}')
+            self._to(db, series, 'resent', f'the same as series {other}', other)
         elif row.in_scope:
             self._pend(db, series, CHANGED if changed else '')
+            if row.state not in STANDS:
+                self._relate(db, series)  # from now on it replaces what is earlier
         else:
             self._to(db, series, 'skipped', 'out of scope')
+
+    def _grew(self, db: Connection, row: Any) -> bool:
+        """Whether more came of a series that was judged, or is, for a part of one."""
+        if row.state not in ('working', 'reviewed') or not (row.content or '').startswith(PARTIAL):
+            return False
+        return bool(row.content != self._content(db, row.id))
+
+    def _stood_for(self, db: Connection, row: Any) -> bool:
+        """Whether what stood for a series that is not judged still does; True of all others."""
+        if row.state not in ('superseded', 'resent') or row.stand_in is None:
+            return True
+        other = db.execute(select(SERIES).where(SERIES.c.id == row.stand_in)).first()
+        if other is None:
+            return True  # it is forgotten, as it was done with
+        content = row.content
+        if row.state == 'resent':
+            if self._missing(db, row.id, row.of):
+                return False
+            content = self._content(db, row.id)
+        silent = bool(self._silent(db, [other.id]))
+        mine = replace(_revision(row), content=content or '')
+        return holds(mine, _revision(other, silent=silent), row.state)
+
+    def _recheck(self, db: Connection, series: int) -> None:
+        """Decide again on the series that one stood for and does no longer."""
+        rows = db.execute(
+            select(SERIES)
+            .where(SERIES.c.stand_in == series, SERIES.c.state.in_(('superseded', 'resent')))
+            .order_by(SERIES.c.id)
+        ).all()
+        for row in rows:
+            if not self._stood_for(db, row):
+                self._judge_completeness(db, row.id)
 
     def _reopened(self, db: Connection, row: Any) -> bool:
         """
         Judge a series again of which a better attested mail shows that a patch was somebody else's.
+
+        Or of which more came than the part that was judged.
 
         Not where it was mailed about: then it was not silenced, and is not to be answered twice.
         """
@@ -445,17 +512,26 @@ class Store:
     def _twin(self, db: Connection, row: Any, content: str) -> int | None:
         """Return the series that this one only repeats."""
         same = db.execute(
-            select(SERIES, REVIEWS.c.decision, REVIEWS.c.verdict)
-            .join(REVIEWS, REVIEWS.c.series == SERIES.c.id, isouter=True)
-            .where(
+            select(SERIES).where(
                 SERIES.c.content == content,
                 SERIES.c.author == row.author,
                 SERIES.c.id != row.id,
-                SERIES.c.state.not_in(('resent', 'assembling', 'incomplete')),
+                SERIES.c.state.in_(JUDGED),
             )
         ).all()
-        silent = {one.id for one in same if one.decision == 'silent' and one.verdict == 'findings'}
+        silent = self._silent(db, [one.id for one in same])
         return twin(_revision(row), [_revision(one, silent=one.id in silent) for one in same])
+
+    def _silent(self, db: Connection, series: Sequence[int]) -> frozenset[int]:
+        """Return those of which something was found that nobody is told."""
+        rows = db.execute(
+            select(REVIEWS.c.series).where(
+                REVIEWS.c.series.in_(series),
+                REVIEWS.c.decision == 'silent',
+                REVIEWS.c.verdict == 'findings',
+            )
+        ).scalars()
+        return frozenset(rows)
 
     def _wants_cover(self, db: Connection, series: int, of: int) -> bool:
         """Whether all patches answer a mail that is not there yet: their cover letter, surely."""
@@ -486,41 +562,53 @@ class Store:
         rows = db.execute(
             select(PATCHES.c.content).where(PATCHES.c.series == series).order_by(PATCHES.c.n)
         ).scalars()
-        return ' '.join(one[:16] for one in rows)
+        contents = [one[:16] for one in rows]
+        cover = attested.cover(db, series)
+        whole = ' '.join([*contents, cover[:16]] if cover else contents)
+        of = db.execute(select(SERIES.c.of).where(SERIES.c.id == series)).scalar_one()
+        return PARTIAL + whole if self._missing(db, series, of) else whole
 
     def _relate(self, db: Connection, series: int) -> list[int]:
         """Find the other revisions of a series, and what it is to them; which ones these are."""
         row = db.execute(select(SERIES).where(SERIES.c.id == series)).one()
         parents = select(NODES.c.msgid).where(NODES.c.series == row.id)
         owned = select(MAILS.c.series).where(MAILS.c.msgid.in_(parents), MAILS.c.kind != 'answer')
-        alike = [SERIES.c.title == row.title, SERIES.c.id.in_(owned)]
+        # And those that answer it, where it comes after them.
+        mine = select(MAILS.c.msgid).where(MAILS.c.series == row.id, MAILS.c.kind != 'answer')
+        below = select(NODES.c.series).where(NODES.c.msgid.in_(mine))
+        alike = [SERIES.c.title == row.title, SERIES.c.id.in_(owned), SERIES.c.id.in_(below)]
         if row.change_id is not None:
             alike.append(SERIES.c.change_id == row.change_id)
         others = db.execute(
             select(SERIES).where(
                 SERIES.c.author == row.author, SERIES.c.id != row.id, or_(*alike),
-                SERIES.c.revision != row.revision,
+                or_(SERIES.c.revision != row.revision, SERIES.c.again != row.again),
+                SERIES.c.aside == '',
             )
         ).all()  # fmt: skip
         revisions = {one.id: one.revision for one in others}
         found = relate(_revision(row), [_revision(one) for one in others])
-        if any(one.revision < row.revision for one in others):
+        if found.before is not None or any(one.revision < row.revision for one in others):
             db.execute(update(SERIES).where(SERIES.c.id == row.id).values(before=found.before))
         for one in found.ends:
-            self._to(db, one, 'superseded', f'by v{row.revision} (series {row.id})')
+            self._to(db, one, 'superseded', f'by v{row.revision} (series {row.id})', row.id)
         if found.by is not None:
             why = f'by v{revisions[found.by]} (series {found.by})'
-            self._to(db, row.id, 'superseded', why)
+            self._to(db, row.id, 'superseded', why, found.by)
         return list(revisions)
 
-    def _to(self, db: Connection, series: int, state: str, why: str) -> None:
+    def _to(
+        self, db: Connection, series: int, state: str, why: str, stand_in: int | None = None
+    ) -> None:
         db.execute(
             update(SERIES)
             .where(SERIES.c.id == series)
-            .values(state=state, why=why[:SAID], since=self._now)
+            .values(state=state, why=why[:SAID], since=self._now, stand_in=stand_in)
         )
         if state not in ('pending', 'working', 'parked'):
             db.execute(delete(WORK).where(WORK.c.series == series))
+        if state != 'assembling':
+            self._recheck(db, series)
 
     def _pend(self, db: Connection, series: int, why: str) -> None:
         if db.execute(select(WORK.c.series).where(WORK.c.series == series)).first() is None:
@@ -562,6 +650,8 @@ class Store:
         why = f'patch {shown} of {row.of} is missing'
         if row.before is not None and len(missing) < row.of and row.in_scope:
             # Part of a series sent again: b4 puts both together, or says why not.
+            where = SERIES.c.id == row.id
+            db.execute(update(SERIES).where(where).values(content=self._content(db, row.id)))
             self._pend(db, row.id, f'{why}: a partial reroll?')
         else:
             self._to(db, row.id, 'incomplete', why)
@@ -610,11 +700,18 @@ class Store:
             return self._taken(db, row, tries)
 
     def _taken(self, db: Connection, row: Any, tries: int) -> Taken:
-        wanted = [row.id]
+        wanted, seen = [row.id], [row.id]
+        whole = not self._missing(db, row.id, row.of)
         before = row.before
-        while before is not None and before not in wanted and len(wanted) < 10:
-            wanted.append(int(before))
-            before = db.execute(select(SERIES.c.before).where(SERIES.c.id == before)).scalar()
+        while before is not None and before not in seen and len(seen) < 10:
+            seen.append(int(before))
+            earlier = db.execute(
+                select(SERIES.c.revision, SERIES.c.before).where(SERIES.c.id == before)
+            ).one()
+            # Of what was sent again as a whole, the first posting would only be in the way.
+            if not (whole and earlier.revision == row.revision):
+                wanted.append(int(before))
+            before = earlier.before
         there = db.execute(
             select(MAILS.c.id, MAILS.c.raw, MAILS.c.msgid, MAILS.c.series, MAILS.c.kind)
             .where(MAILS.c.id.in_(_bounded(db, wanted)))
@@ -705,7 +802,7 @@ class Store:
             wanted = select(SERIES).where(SERIES.c.id == series)
             row = db.execute(wanted).first()
             there = select(REVIEWS.c.series).where(REVIEWS.c.series == series)
-            if row is None or (row.state == 'pending' and row.why == CHANGED):
+            if row is None or (row.state in ('pending', 'assembling') and row.why == CHANGED):
                 return False  # what was judged is not what counts now
             if db.execute(there).first() is not None:
                 self._to(db, series, 'reviewed', verdict)
@@ -731,24 +828,7 @@ class Store:
                 )
             self.outbox.keep(db, series, row.author, response)
             self._to(db, series, 'reviewed', verdict)
-            if findings and isinstance(response.decision, Silent):
-                self._wake_twin(db, row)
         return True
-
-    def _wake_twin(self, db: Connection, row: Any) -> None:
-        """Judge what seemed to be only a copy of a series that nobody is told about."""
-        waiting = (
-            select(SERIES.c.id)
-            .where(
-                SERIES.c.content == row.content, SERIES.c.author == row.author,
-                SERIES.c.state == 'resent', SERIES.c.id != row.id,
-            )
-            .order_by(SERIES.c.id)
-        )  # fmt: skip
-        other = db.execute(waiting).scalar()
-        if other is not None:
-            self._to(db, other, 'assembling', WAITED)
-            self._judge_completeness(db, other)
 
     # --- who wrote it ---
 
@@ -953,7 +1033,8 @@ class Store:
             for table in (LOOKUPS, FINDINGS, REVIEWS, WORK, PATCHES, NODES):
                 db.execute(delete(table).where(table.c.series.in_(gone)))
             count = db.execute(delete(MAILS).where(MAILS.c.series.in_(gone))).rowcount
-            db.execute(update(SERIES).where(SERIES.c.before.in_(gone)).values(before=None))
+            for column in (SERIES.c.before, SERIES.c.stand_in):
+                db.execute(update(SERIES).where(column.in_(gone)).values({column: None}))
             db.execute(delete(SERIES).where(SERIES.c.id.in_(gone)))
             attested.forget(db, self._now)
             lone = and_(MAILS.c.series.is_(None), MAILS.c.arrived < oldest)
@@ -990,7 +1071,17 @@ def _bounded(db: Connection, wanted: Sequence[int]) -> list[int]:
 
 def _revision(row: Any, *, silent: bool = False) -> Revision:
     return Revision(
-        row.id, row.revision, row.attested, row.machine, row.state in (*OPEN, 'parked'), silent
+        row.id,
+        row.revision,
+        row.attested,
+        row.machine,
+        open=row.state in ENDED,
+        silent=silent,
+        stands=row.state in STANDS,
+        judged=row.state in JUDGED,
+        again=row.again,
+        posted=row.posted,
+        content=row.content or '',
     )
 
 

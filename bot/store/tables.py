@@ -58,6 +58,9 @@ SERIES = Table(
     Column('needs', Boolean, nullable=False, server_default=false()),
     Column('attested', String, nullable=False, server_default='off'),
     Column('machine', Boolean, nullable=False, server_default=false()),
+    Column('stand_in', ID),
+    Column('again', Boolean, nullable=False, server_default=false()),
+    Column('aside', Text, nullable=False, server_default=''),
 )
 """
 One revision of one series. `before` is the revision that it replaces, where that is known; `needs`:
@@ -298,6 +301,7 @@ Index('orders_by_mail', ORDERS.c.mail)
 Index('mails_by_attested', MAILS.c.attested, MAILS.c.ask_at)
 Index('mails_by_series', MAILS.c.series)
 Index('series_by_state', SERIES.c.state, SERIES.c.since)
+Index('series_by_stand_in', SERIES.c.stand_in)
 Index('series_by_author', SERIES.c.author, SERIES.c.revision)
 Index('nodes_by_series', NODES.c.series)
 Index('findings_by_series', FINDINGS.c.series)

@@ -70,7 +70,7 @@ def review(
         parted.suppressed,
         builds,
         failures + tuple(_unread(applied)),
-        parted.remarks,
+        (*applied.series.remarks, *parted.remarks),
     )
 
 

@@ -56,8 +56,8 @@ def test_an_answer_that_b4_fails_on_is_left_out() -> None:
         assert [patch.msgid for patch in found.patches] == [one.msgid for one in posts[1:]]
         assert found.remarks == (
             (
-                'b4 fails on this thread: KeyError: "x": its answers are left out, and their trailers '
-                'do not count'
+                'b4 fails on this thread: KeyError: "x": its answers are left out, and their '
+                'trailers do not count'
             ),
         )
 

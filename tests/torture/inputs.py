@@ -84,7 +84,7 @@ def campaign(
                     same, refused = same + one.same, refused + one.refused
                 told += one.unexplained
             done += len(batch)
-            if done % 500 == 0:
+            if done % 250 == 0:
                 say(f'{done} of {count} cases, {unexplained} unexplained')
     return Result(
         count, same, refused, explained, unexplained, seed, tuple(counted.most_common()),

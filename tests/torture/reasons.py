@@ -61,12 +61,11 @@ def _(pair: str, asked: Asked) -> bool:
     return pair in ('git', 'b4') and asked.check.why.startswith('there: ')
 
 
-@_because(
-    'moved', 'git am -3 follows a file that the base has under another name; the bot does not'
-)
+@_because('merge', 'git am -3 merges with what the base has renamed, or has and changed again')
 def _(pair: str, asked: Asked) -> bool:
-    there = 'does not exist' in asked.check.why
-    return pair in ('git', 'b4') and _did(asked, 'moved', 'already') and there
+    by = {'git': asked.git, 'b4': asked.b4}.get(pair)
+    merged = by is not None and 'Using index info to reconstruct a base tree' in by.why
+    return merged and _did(asked, 'moved', 'already') and asked.check.tree is None
 
 
 @_because('no-prefix', 'git makes of a name without a/ what it can; the bot says what is missing')

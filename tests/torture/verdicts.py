@@ -142,7 +142,6 @@ class Desk:
         done = self._git(
             'am',
             '-3',
-            '-q',
             '--patch-format=mboxrd',
             '--whitespace=nowarn',
             *words,

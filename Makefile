@@ -25,7 +25,8 @@ help:
 	@echo 'make pins          requirements/: the hashes of what constraints.txt pins'
 	@echo 'make torture       watcher, workers and sender are killed at random (CAMPAIGN=series, mails)'
 	@echo '                   or, with CAMPAIGN=mails-in, fuzzed mails come in; CAMPAIGN=machines:'
-	@echo '                   databases, networks and clocks fail'
+	@echo '                   databases, networks and clocks fail; CAMPAIGN=inputs: generated patches'
+	@echo '                   and threads, compared with git am and b4 am (CASES=N, SEED=N)'
 
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 

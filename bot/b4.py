@@ -3,8 +3,10 @@ Which messages of a thread are the series: b4's answer, in a child of its own.
 
 b4 chooses revision, order, rerolls and trailers, as it does for maintainers.
 It runs offline, without the user's settings, within limits of time and memory,
-and is killed as a group: some threads make it hang, exit or raise, and then
-the series is `Incomplete` with that reason. Whether the series is complete is
+and is killed as a group: some threads make it hang, exit or raise. Where it is for
+an answer, it is asked again with the patches and cover letters alone, once, and
+the series says so; else the series is `Incomplete` with that reason. So a thread
+takes at most twice the limits. Whether the series is complete is
 judged from what came out, not from its exit status; and what is applied later
 are the bytes of the thread's own mails, not b4's re-encoded ones.
 """
@@ -16,7 +18,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from bot.mailinfo import decoded
 from bot.model import ChildLimits, Incomplete, Mail, Patch, Series
 from bot.plain import one_line
 from bot.scratch import scratch
-from bot.series import parse_mail, patch_of, split
+from bot.series import parse_mail, patch_of, posted, split
 from bot.subjects import read
 from bot.thread import mbox, of_one_series
 
@@ -34,6 +36,15 @@ GUESS = re.compile(
     r'^ *Base: (?:(\S+) \((?:exact match|best guess)|.*Could not describe commit ([^)\s]+))', re.M
 )
 RAISED = re.compile(r'^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$', re.M)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the child ended: its exit status (a signal's number below 0), and what it said."""
+
+    status: int
+    out: bytes
+    err: bytes
 
 
 @dataclass(frozen=True)
@@ -54,16 +65,31 @@ class B4:
         mails = {mail.msgid or '': mail for mail in of_one_series(thread, msgid)}
         if not mails:
             return Incomplete('no mail with a message-id in it')
+        ran = self._am(mails, msgid, revision)
+        if not isinstance(ran, Incomplete):
+            return _series(mails, ran[0], ran[1], revision)
+        parts = {name: mail for name, mail in mails.items() if posted(mail) is not None}
+        if not 0 < len(parts) < len(mails):
+            return ran
+        again = self._am(parts, _part_of(msgid, mails, parts), revision)
+        if isinstance(again, Incomplete):
+            return ran
+        found = _series(mails, again[0], again[1], revision)
+        if isinstance(found, Incomplete):
+            return found
+        said = f'{ran.reason}: its answers are left out, and their trailers do not count'
+        return replace(found, remarks=(said,))
+
+    def _am(
+        self, mails: Mapping[str, Mail], msgid: str | None, revision: int | None
+    ) -> tuple[bytes, str] | Incomplete:
         words = ['am', '--no-cover', '-o', '-', '-m', '-']
         if revision is not None:
             words += ['-v', str(revision)]
         if msgid is not None:
             words.append(msgid)
         with scratch() as folder:
-            ran = self._run(words, mbox(mails.values()), folder, folder)
-        if isinstance(ran, Incomplete):
-            return ran
-        return _series(mails, ran[0], ran[1], revision)
+            return self._run(words, mbox(mails.values()), folder, folder)
 
     def guess_base(self, series: Series, mails: Sequence[Mail], worktree: Path) -> str | None:
         """
@@ -85,6 +111,24 @@ class B4:
         self, words: list[str], stdin: bytes, home: Path, cwd: Path
     ) -> tuple[bytes, str] | Incomplete:
         """Run b4; (stdout, stderr), or why it came to no end of its own."""
+        ended = self._child(words, stdin, home, cwd)
+        if ended is None:
+            return Incomplete(
+                f'b4 does not come to an end with this thread ({self.limits.time:g} s)'
+            )
+        said = ended.err.decode('utf-8', 'replace')
+        if b'MemoryError' in ended.err or ended.status == -signal.SIGKILL:
+            return Incomplete(f'b4 needs more than {self.limits.memory >> 20} MB for this thread')
+        if raised := RAISED.search(said[-4000:]):
+            return Incomplete(one_line(f'b4 fails on this thread: {raised[1]}: {raised[2]}'))
+        if ended.status != 0:
+            critical = [line.strip() for line in said.splitlines() if 'WARNING' in line]
+            why = critical[-1] if critical else f'exit status {ended.status}'
+            return Incomplete(one_line(f'b4 refuses this thread: {why.removeprefix("WARNING: ")}'))
+        return ended.out, said
+
+    def _child(self, words: list[str], stdin: bytes, home: Path, cwd: Path) -> Ended | None:
+        """Run b4 to its end; None where that takes too long."""
         try:
             child = subprocess.Popen(
                 [sys.executable, '-P', '-m', 'b4.command', '--offline-mode', *words],
@@ -92,7 +136,7 @@ class B4:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=cwd,
-                env=_environment(home),
+                env=environment(home),
                 start_new_session=True,
             )
         except OSError as error:
@@ -106,21 +150,19 @@ class B4:
             resource.prlimit(child.pid, resource.RLIMIT_CPU, (seconds, seconds))
             out, err = child.communicate(stdin, timeout=self.limits.time)
         except subprocess.TimeoutExpired:
-            return Incomplete(
-                f'b4 does not come to an end with this thread ({self.limits.time:g} s)'
-            )
+            return None
         finally:
             _kill(child)
-        said = err.decode('utf-8', 'replace')
-        if b'MemoryError' in err or child.returncode == -signal.SIGKILL:
-            return Incomplete(f'b4 needs more than {self.limits.memory >> 20} MB for this thread')
-        if raised := RAISED.search(said[-4000:]):
-            return Incomplete(one_line(f'b4 fails on this thread: {raised[1]}: {raised[2]}'))
-        if child.returncode != 0:
-            critical = [line.strip() for line in said.splitlines() if 'WARNING' in line]
-            why = critical[-1] if critical else f'exit status {child.returncode}'
-            return Incomplete(one_line(f'b4 refuses this thread: {why.removeprefix("WARNING: ")}'))
-        return out, said
+        return Ended(child.returncode, out, err)
+
+
+def _part_of(msgid: str | None, mails: Mapping[str, Mail], parts: Mapping[str, Mail]) -> str | None:
+    """Return the mail of a series that a message-id names, or that the one it names answers."""
+    for _ in mails:
+        if msgid is None or msgid in parts:
+            return msgid
+        msgid = mails[msgid].in_reply_to if msgid in mails else None
+    return None
 
 
 def thread_blob(tracking: Path) -> str | None:
@@ -212,7 +254,8 @@ def _naked(mail: Mail, patch: Mail) -> bool:
     return not subject.is_reply and mail.in_reply_to is None and mail.author == patch.author
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
+    """Return b4's environment: nothing of the user's, `home` for all that it keeps."""
     kept = {name: os.environ[name] for name in ('PATH', 'LANG', 'TMPDIR') if name in os.environ}
     return {
         **kept,

@@ -49,12 +49,20 @@ class B4Error(BotError):
 
 
 class PatchError(BotError):
-    """A diff that can't be read. `path` and `line` (of the diff) where known."""
+    """
+    A diff that can't be read, or does not apply.
 
-    def __init__(self, reason: str, path: str | None = None, line: int | None = None) -> None:
+    `path` and `line` (of the diff) where known; `at` is the line of the file
+    that a hunk is for, which begins at `line`.
+    """
+
+    def __init__(
+        self, reason: str, path: str | None = None, line: int | None = None, at: int | None = None
+    ) -> None:
         super().__init__(reason)
         self.path = path
         self.line = line
+        self.at = at
 
 
 class TreeError(BotError):

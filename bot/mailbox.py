@@ -8,6 +8,7 @@ the mails make a series is `series.py`'s to say.
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bot.errors import MailboxError
@@ -97,6 +98,8 @@ def _mails(data: bytes, name: str) -> list[Mail]:
     if not data.strip():
         raise MailboxError(f'{name}: empty, no mail in it')
     mails = [parse_mail(raw) for raw in split(data)]
+    if len(mails) == 1 and data.startswith(b'From '):
+        mails = [replace(mails[0], before=1)]
     if not any(mail.subject or mail.msgid for mail in mails):
         raise MailboxError(f'{name}: no mail in it (git format-patch makes mails)')
     return mails

@@ -53,7 +53,8 @@ class Mail:
     `base_commit` and `prerequisites` are what `git format-patch --base`, b4 or
     a `Depends-on:` say in the body. `body` are the bytes that were sent, in
     `charset` ('': the mail does not say). `unread` says why there is no body,
-    where it could not be read.
+    where it could not be read. `before` are the lines of its file before it: the
+    `From ` line of an mbox that is this mail alone.
     """
 
     msgid: str | None
@@ -68,6 +69,7 @@ class Mail:
     prerequisites: tuple['Prerequisite', ...] = ()
     unread: str | None = None
     charset: str = ''
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class Patch:
     the `---` and before the diff. `diff` are the mail's own bytes, `converted`
     the same in UTF-8 where the mail is in another charset: it is tried where
     the first does not apply. `committer` is there for a commit only; `merge`
-    says that it is one of several parents.
+    says that it is one of several parents. `line` is that of the mail at which
+    `diff` begins, 0 where it is of none.
     """
 
     n: int
@@ -132,11 +135,16 @@ class Patch:
     committer: Author | None = None
     converted: bytes = b''
     merge: bool = False
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A complete series, in order. `cover` is the cover letter's text, or None."""
+    """
+    A complete series, in order. `cover` is the cover letter's text, or None.
+
+    `remarks` say what of its thread could not be counted.
+    """
 
     msgid: str | None
     subject: str
@@ -146,6 +154,7 @@ class Series:
     cover: str | None = None
     base_commit: str | None = None
     prerequisites: tuple[Prerequisite, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,8 @@ class Hunk:
     One hunk.
 
     `lines` keep their marker (` `, `+`, `-`) and their line end; a line without
-    `\\n` is the file's last, unterminated. Line numbers count from 1.
+    `\\n` is the file's last, unterminated. Line numbers count from 1; `line` is
+    that of the diff, 0 where it is not read from one.
     """
 
     old_start: int
@@ -178,6 +188,7 @@ class Hunk:
     new_start: int
     new_count: int
     lines: tuple[bytes, ...]
+    line: int = field(default=0, compare=False)
 
     @property
     def old(self) -> list[bytes]:
@@ -336,9 +347,9 @@ class DoesNotApply:
     """
     Why patch `n` does not apply.
 
-    `path` and `hunk` (1-based) say where, None where the patch as a whole is
-    at fault. `steps` are the patches before it. `there`: the tree has the
-    patch already, which then has no effect.
+    `path` says where, None where the patch as a whole is at fault. `steps` are
+    the patches before it. `there`: the tree has the patch already, which then
+    has no effect.
     """
 
     series: Series
@@ -346,7 +357,6 @@ class DoesNotApply:
     n: int
     reason: str
     path: str | None = None
-    hunk: int | None = None
     steps: tuple[Step, ...] = ()
     there: bool = False
 
@@ -733,7 +743,8 @@ class Review:
     """
     Everything that was found out about one series.
 
-    `remarks` are about what the series asks of the bot, and can't have.
+    `remarks` are about what the series asks of the bot, and can't have, and what of
+    its thread did not count.
     `thread` are the mails that it came from, none for commits. `untested` are
     harnesses that say nothing of the series, since its base fails with them.
     `rules` are the ids of those that were run.

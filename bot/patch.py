@@ -70,7 +70,7 @@ def place(content: bytes, hunks: Sequence[Hunk]) -> Placed:
     """
     Apply `hunks` to `content`.
 
-    Raises `PatchError` with the hunk's number where one does not match.
+    Raises `PatchError` with the hunk's line in the diff where one does not match.
     """
     image = split_lines(content)
     patched = bytearray(len(image))
@@ -81,7 +81,9 @@ def place(content: bytes, hunks: Sequence[Hunk]) -> Placed:
         old, new = hunk.old, hunk.new
         start = _find(image, patched, hunk, old)
         if start is None:
-            raise PatchError(f'hunk {number} ({describe(hunk)}) does not match', line=number)
+            raise PatchError(
+                f'hunk {number} ({describe(hunk)}) does not match', None, hunk.line, hunk.old_start
+            )
         _check_ends(image, start, len(old), new)
         exact = exact and start == max(hunk.new_start - 1, 0)
         image[start : start + len(old)] = new
@@ -252,6 +254,7 @@ def _hunks(file: PatchedFile) -> tuple[tuple[Hunk, ...], set[int]]:
                 hunk.target_start,
                 hunk.target_length,
                 tuple(lines),
+                next((one.diff_line_no - 1 for one in hunk if one.diff_line_no), 0),
             )
         )
     return tuple(hunks), inside

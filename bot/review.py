@@ -75,7 +75,7 @@ def review(
         parted.suppressed,
         builds,
         (*failures, *_unread(applied)),
-        parted.remarks,
+        (*applied.series.remarks, *parted.remarks),
         untested=tuple(untested(builds)),
         not_needed=tuple(one for one in made if isinstance(one, NotNeeded)),
         rules=tuple(rule.id for rule in rules),

@@ -211,7 +211,7 @@ def subject_of(case: Case) -> Subject:
     if case.fails is not None:
         last = steps.pop()
         where = last.files[0].path if last.files else None
-        failed = DoesNotApply(series, case.base, last.n, case.fails, where, 1, tuple(steps))
+        failed = DoesNotApply(series, case.base, last.n, case.fails, where, tuple(steps))
         return Subject(series, failed, case.builds, case.facts)
     applied = AppliedSeries(series, case.base, tuple(steps))
     return Subject(series, applied, case.builds, case.facts)

@@ -33,7 +33,11 @@ COMMIT_ID = re.compile(r'(?<![\w.-])[0-9a-f]{7,64}(?![\w.-])')
 REF = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}')
 # No message is longer; a larger one is not searched for trailers.
 LONGEST_MESSAGE = 1 << 20
+CRLF_HEADER = re.compile(rb'[^\n]*\r\n')
+QUOTED = re.compile(rb'^>(>*From )', re.M)
 MOST_PREREQUISITES = 1000
+SURE = 500
+"""Bytes of a diff by which it is found in its mail."""
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -42,7 +46,10 @@ def split(data: bytes) -> Iterator[bytes]:
 
     A lone mail without a `From ` line, as an MUA saves it, is one mail.
     """
-    yield from (raw for raw in split_mbox_as_bytes(data) if raw.strip())
+    for raw in split_mbox_as_bytes(data):
+        if raw.strip():
+            # liblore finds no end of a header with CRLF, and leaves its body quoted.
+            yield QUOTED.sub(rb'\1', raw) if CRLF_HEADER.match(raw) else raw
 
 
 def parse_mail(raw: bytes) -> Mail:
@@ -120,7 +127,22 @@ def patch_of(subject: PatchSubject, mail: Mail) -> Patch:
         diff=said.diff,
         converted=said.converted,
         trailers=trailers_of(said.message),
+        line=_line_of(mail, said.diff),
     )
+
+
+def _line_of(mail: Mail, diff: bytes) -> int:
+    """Return the line of a mail at which its diff begins: of the mail as it is read, decoded."""
+    if not diff:
+        return 0
+    raw = mail.raw.replace(b'\r\n', b'\n') if b'\r\n' in mail.raw[:200] else mail.raw
+    start = raw.find(b'\n' + diff[:SURE]) + 1
+    if start:
+        return mail.before + raw.count(b'\n', 0, start) + 1
+    body = mail.body.replace(b'\r\n', b'\n')
+    head = mail.before + raw.partition(b'\n\n')[0].count(b'\n') + 2
+    inside = max(body.find(diff[:SURE].replace(b'\r\n', b'\n')), 0)
+    return head + body.count(b'\n', 0, inside) + 1
 
 
 def posted(mail: Mail) -> PatchSubject | None:

@@ -37,8 +37,14 @@ def of_one_series(thread: Iterable[Mail], msgid: str | None) -> list[Mail]:
 
     The series is the one that `msgid` is a mail of, else the one with the most
     patches. Mails without a message-id are left out: b4 can't tell them apart.
+    Of several with the same one, as an mbox has that was put together from
+    two, the first counts.
     """
-    mails = [mail for mail in thread if mail.msgid is not None]
+    by_id: dict[str, Mail] = {}
+    for mail in thread:
+        if mail.msgid is not None:
+            by_id.setdefault(mail.msgid, mail)
+    mails = list(by_id.values())
     parts = {mail.msgid: subject for mail in mails if (subject := posted(mail)) is not None}
     wanted = _wanted(mails, parts, msgid)
     sent_again = _sent_again(mails, parts, msgid)

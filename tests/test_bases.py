@@ -66,7 +66,9 @@ def test_the_first_ref_that_takes_all_of_it(history: History) -> None:
     assert (found.base.ref, found.base.commit) == ('middle', history.middle)
     tried = [(one.ref, one.n, one.path) for one in found.base.tried]
     assert tried == [('master', 1, 'a.c'), ('old', 2, 'b.c')]
-    assert found.base.tried[1].reason == 'b.c: hunk 1 (@@ -1,1 +1,1 @@) does not match'
+    assert (
+        found.base.tried[1].reason == 'hunk at line 16 of the mail does not apply to b.c at line 1'
+    )
 
 
 def test_nothing_fits_and_every_try_is_named(history: History) -> None:

@@ -166,24 +166,24 @@ BAD = {
     'no-patch': (b'Subject: hello\n\nNo diff.\n', 'the series is incomplete: no patch in it'),
     'no-diff': (mail(b''), 'the series is incomplete: patch 1 of 1 has no diff'),
     'missing': (mail(edit(), b'[PATCH 1/3] mm: x'), 'incomplete: patch 2, 3 of 3 is missing'),
-    'mangled': (mail(wrapped(edit())), 'patch 1 does not apply: corrupt patch at line'),
+    'mangled': (mail(wrapped(edit())), 'line 14 of the mail: not a line of a hunk'),
     'elsewhere': (
         mail(edit().replace(b'"vma.h"', b'"vmb.h"')),
-        'patch 1 does not apply: mm/vma.c: hunk 1 (@@ -1,4 +1,5 @@) does not match',
+        'patch 1: hunk at line 12 of the mail does not apply to mm/vma.c at line 1',
     ),
     'no-such-file': (
         mail(edit('mm/nosuch.c')),
-        'patch 1 does not apply: mm/nosuch.c: does not exist',
+        'patch 1 does not apply: mm/nosuch.c: does not exist in the tree',
     ),
     'dot-dot': (mail(new_file('../../etc/passwd')), 'does not apply: invalid path'),
     'dot-git': (mail(new_file('.git/config')), 'does not apply: invalid path'),
     'binary': (
         mail(b'diff --git a/README b/README\nindex 1111111..2222222 100644\n'
              b'Binary files a/README and b/README differ\n'),
-        'patch 1 does not apply: cannot apply binary patch',
+        'patch 1 does not apply: README: binary, and the mail has not its bytes',
     ),
     'no-newline-in-subject': (b'Subject: [PATCH 1/1] x\n\n', 'patch 1 of 1 has no diff'),
-    'non-utf8': (mail(edit().replace(b'vma.h', b'\xff')), 'does not match'),
+    'non-utf8': (mail(edit().replace(b'vma.h', b'\xff')), 'does not apply to mm/vma.c at'),
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bot.model import CouldNotRun, DoesNotApply, Failure, Finding, Passed, Review, Series, Severity
-from bot.output.wording import failures_of, outcome, place, sentence
+from bot.output.wording import failures_of, outcome, place, refused, sentence
 from bot.plain import one_line
 from bot.voice import named, reported, within
 
@@ -166,8 +166,8 @@ def _failure(failure: Failure, *, several: bool) -> str:
     why = reported(failure.error) if theirs else one_line(failure.error, 300)
     match failure.what:
         case 'apply':
-            what = f'patch {failure.n} does' if several and failure.n else 'it does'
-            return f'could not check: {what} not apply: {why}'
+            of = failure.n if several and failure.n else None
+            return f'could not check: {refused(of, why)}'
         case 'series':
             return f'could not check: the series is incomplete: {why}'
         case 'input':

@@ -28,7 +28,7 @@ from bot.model import (
     Suppressed,
     TestsFailed,
 )
-from bot.output.wording import looked_at, outcome, spoken
+from bot.output.wording import looked_at, outcome, refused, spoken
 from bot.plain import one_line, plain
 from bot.quote import evidence
 from bot.series import trailers_of
@@ -261,8 +261,7 @@ class _Report:
                 said = f': the series is incomplete: {one_line(reason, 500)}'
                 self._line(red, said, wrap=False)
             case Review(applied=DoesNotApply(n=n, reason=reason)):
-                what = f'patch {n} does not apply' if n else 'the series does not apply'
-                self._line(red, f': {what}: {one_line(reason, 500)}', wrap=False)
+                self._line(red, f': {one_line(refused(n, reason), 500)}', wrap=False)
             case _ if review.verdict == 'could-not-check':
                 self._line(red, f' all of it; {said}')
             case _ if review.findings:

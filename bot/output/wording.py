@@ -113,6 +113,14 @@ def _name(test: str) -> str:
     return test if named(test) == test else within(test, 60)
 
 
+def refused(n: int | None, reason: str) -> str:
+    """Say which patch does not apply (None: the one that is spoken of), and why."""
+    what = 'it' if n is None else f'patch {n}' if n else 'the series'
+    if ' does not apply to ' in reason:
+        return reason if n is None else f'{what}: {reason}'
+    return f'{what} does not apply: {reason}'
+
+
 def failures_of(review: Review) -> list[Failure]:
     """Return why not all could be judged: the series' own state, our failures, the base's tests."""
     found: list[Failure] = []

@@ -19,14 +19,12 @@ from bot import git
 from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import How
+from bot.tree import refusal
 from bot.tree.snapshot import FOLDER, SUBMODULE, GitSnapshot, Objects
 
 Changes = dict[str, tuple[int, bytes] | None]
 """(mode, bytes) by path, of a submodule its commit's id; None for a file that goes."""
 
-# git's stderr of a failed apply: `error: patch failed: PATH:LINE`, `error: PATH: reason`.
-FAILED_AT = re.compile(r'^error: patch failed: (.*):(\d+)$', re.M)
-GIT_ERROR = re.compile(r'^(?:error|fatal): (.*)$', re.M)
 NAMED = re.compile(
     rb'^(?:diff --git|---|\+\+\+|rename from|rename to|copy from|copy to) ([^\t\n]+)', re.M
 )
@@ -86,7 +84,22 @@ def apply_by_git(
     three = work.apply(diff, before, '--3way')
     if isinstance(three, Result):
         return three
-    raise _refusal(plain, declined)
+    raise refusal.of_git(plain, diff, declined)
+
+
+def is_there(
+    folder: Path, tree: GitSnapshot, objects: Objects, diff: bytes, patience: Patience
+) -> bool:
+    """Whether `tree` has what `diff` makes: git could take it back."""
+    if patience.used > MOST_TIME:
+        return False
+    work = _Work(folder / 'second', patience)
+    before = {path: entry for path in _named(diff) for path, entry in _around(tree, path)}
+    for mode, oid in before.values():
+        if mode != SUBMODULE:
+            work.copy(objects, oid)
+    back = work.apply(diff, before, '--reverse')
+    return isinstance(back, Result) and bool(back.changes)
 
 
 def merge_by_git(
@@ -132,7 +145,7 @@ class _Work:
         if result.status:
             return result.err.decode('utf-8', 'replace')
         how: How = 'offset' if b'(offset ' in result.err else 'exact'
-        return Result(dict(self._changed(before)), '3way' if words else how)
+        return Result(dict(self._changed(before)), '3way' if '--3way' in words else how)
 
     def merged(self, names: list[str]) -> bytes:
         """Return what `git merge-file` makes of three files in the work folder."""
@@ -221,15 +234,3 @@ def _around(tree: GitSnapshot, path: str) -> Iterator[tuple[str, tuple[int, pygi
     below = next(tree.files(path), None)
     if below is not None:
         yield below[0], (below[1], below[2])
-
-
-def _refusal(stderr: str, declined: PatchError) -> PatchError:
-    """Say why git refused: our own words where we know the hunk, else git's."""
-    if declined.path is not None and declined.line is not None:
-        return declined
-    at = FAILED_AT.search(stderr)
-    errors = [text for text in GIT_ERROR.findall(stderr) if not text.startswith('patch failed')]
-    reason = errors[0] if errors else 'git refuses it without a reason'
-    if at is not None:
-        return PatchError(f'{at[1]}: the hunk at line {at[2]} does not match', at[1])
-    return PatchError(reason[:300], declined.path)

@@ -14,13 +14,15 @@ from bot import patch as patching
 from bot.errors import PatchError, TreeError
 from bot.model import AppliedSeries, Base, DoesNotApply, FileDiff, How, Patch, Series, Step
 from bot.scratch import scratch
-from bot.tree.fallback import Changes, Patience, apply_by_git, merge_by_git
+from bot.tree import refusal
+from bot.tree.fallback import Changes, Patience, apply_by_git, is_there, merge_by_git
 from bot.tree.hunks import hunks_of
 from bot.tree.lexicon import Lexicon
 from bot.tree.snapshot import FOLDER, LINK, SUBMODULE, GitSnapshot, Objects
 from bot.tree.source import Source
 
 FULL = re.compile(r'[0-9a-f]{40}')
+GIT_LINE = re.compile(rb'^diff --git (.*)$', re.M)
 DEEPEST = 100
 """Folders in a path. Linux 7.3 has ten at most."""
 
@@ -120,7 +122,11 @@ class Quarantine:
                 after = self._apply(before, patch)[0]
             except PatchError as error:
                 return DoesNotApply(
-                    series, base, 0, f'prerequisite "{patch.subject}": {error}', error.path
+                    series,
+                    base,
+                    0,
+                    f'prerequisite "{patch.subject}": {refusal.in_words(error, patch)}',
+                    error.path,
                 )
             if after != before:  # what the base has already is no prerequisite
                 base = replace(base, on_top=(*base.on_top, patch.subject))
@@ -130,8 +136,11 @@ class Quarantine:
             try:
                 tree, how, files = self._apply(before, patch)
             except PatchError as error:
+                there = self._is_there(before, patch)
+                said = refusal.in_words(error, patch)
+                reason = f'{base.ref} has it already' if there else said
                 return DoesNotApply(
-                    series, base, patch.n, str(error), error.path, error.line, tuple(steps)
+                    series, base, patch.n, reason, error.path, tuple(steps), there=there
                 )
             if tree == before:
                 # git's 3-way merge makes nothing of a patch that is there: that is not applied.
@@ -196,6 +205,14 @@ class Quarantine:
 
     # --- one patch ---
 
+    def _is_there(self, before: pygit2.Oid, patch: Patch) -> bool:
+        """Whether the tree has what a patch makes, though nothing says so when it is applied."""
+        snapshot = self.snapshot(before)
+        try:
+            return is_there(self.dir, snapshot, self._objects, patch.diff, self._patience)
+        except PatchError:
+            return False
+
     def _apply(
         self, before: pygit2.Oid, patch: Patch
     ) -> tuple[pygit2.Oid, How, tuple[FileDiff, ...]]:
@@ -213,12 +230,14 @@ class Quarantine:
         self, before: pygit2.Oid, diff: bytes
     ) -> tuple[pygit2.Oid, How, tuple[FileDiff, ...]]:
         declined: PatchError | None = None
+        snapshot = self.snapshot(before)
+        if _has_no_prefix(snapshot, diff):
+            raise PatchError(refusal.NO_PREFIX, line=1)
         try:
             return self._in_memory(before, patching.parse(diff))
         except PatchError as error:
             declined = error
         # git has the last word, also when it refuses.
-        snapshot = self.snapshot(before)
         result = apply_by_git(self.dir, snapshot, self._objects, diff, declined, self._patience)
         began = time.monotonic()
         files = tuple(
@@ -242,7 +261,8 @@ class Quarantine:
             try:
                 placed = patching.place(content, diff.hunks)
             except PatchError as error:
-                raise PatchError(f'{diff.path}: {error}', diff.path, error.line) from error
+                said = f'{diff.path}: {error}'
+                raise PatchError(said, diff.path, error.line, error.at) from error
             exact = exact and placed.exact
             if diff.old_path != diff.new_path and diff.new_path and snapshot.entry(diff.new_path):
                 raise PatchError(f'{diff.new_path}: is there already', diff.new_path)
@@ -315,6 +335,28 @@ def _different(
             yield from _different(objects, f'{path}/', *below)
         if any(one is not None and one[0] != FOLDER for one in (was, now)):
             yield path
+
+
+def _has_no_prefix(snapshot: GitSnapshot, diff: bytes) -> bool:
+    """
+    Whether a diff names its files without a/ and b/, and the tree has them as they are named.
+
+    Without its first folder a name means another file, which git takes, or makes.
+    """
+    named = GIT_LINE.findall(diff)
+    names = [one[: len(one) // 2] for one in named]
+    if not names or any(one != two + b' ' + two for one, two in zip(named, names, strict=True)):
+        return False
+    paths = [name.decode('utf-8', 'surrogateescape') for name in names]
+    if any(snapshot.entry(path.partition('/')[2]) is not None for path in paths):
+        return False
+    return any(_place(snapshot, path) for path in paths)
+
+
+def _place(snapshot: GitSnapshot, path: str) -> bool:
+    """Whether a tree has a file, or the folder that a new one is for."""
+    folder = path.rpartition('/')[0]
+    return snapshot.entry(path) is not None or bool(folder and snapshot.entry(folder))
 
 
 def _pre_image(snapshot: GitSnapshot, diff: FileDiff) -> tuple[int, bytes]:

@@ -60,6 +60,19 @@ def test_b4_alone_chooses_the_same(archive: PublicInbox, tmp_path: Path, name: s
     assert [patch.msgid for patch in ours.patches] == chosen, result.stderr.decode()
 
 
+def test_that_the_answers_do_not_count_is_said(archive: PublicInbox) -> None:
+    for msgid in ('lop@example.org', 'lop-a@example.org'):  # as the patch, and as an answer to it
+        found = find(archive, msgid).series
+        assert isinstance(found, Series)
+        assert found.remarks == (
+            (
+                'b4 does not come to an end with this thread (10 s): its answers are left out, '
+                'and their trailers do not count'
+            ),
+        )
+        assert found.patches[0].trailers == (f'Signed-off-by: {AUTHOR}',)
+
+
 def test_details_of_what_is_found(archive: PublicInbox) -> None:
     found = find(archive, 'lat@example.org').series
     assert isinstance(found, Series)

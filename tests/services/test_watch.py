@@ -250,7 +250,10 @@ def test_from_the_archive_to_a_review(
         (
             '2/2',
             'pending',
-            'does not apply yet: patch 1: mm/vma.c: hunk 1 (@@ -1,1 +1,2 @@) does not match',
+            (
+                'does not apply yet: patch 1: hunk at line 13 of the mail does not apply to '
+                'mm/vma.c at line 1'
+            ),
         ),
     ]
     assert bot('work', '--once', '--config', config).err == ''

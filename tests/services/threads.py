@@ -188,13 +188,13 @@ THREADS: dict[str, Thread] = {
               headers='In-Reply-To: <lop-b@example.org>\nReferences: <lop@example.org> <lop-b@example.org>\n'),
          mail('lop-b@example.org', 'Re: [PATCH] mm: lop', author=REVIEWER, body=_acked(REVIEWER),
               headers='In-Reply-To: <lop-a@example.org>\nReferences: <lop@example.org> <lop-a@example.org>\n')],
-        'lop@example.org', reason='b4 does not come to an end with this thread',
-        b4_differs='b4 hangs; the series is incomplete, with that reason',
+        'lop@example.org', ['lop@example.org'],
+        b4_differs='b4 hangs; it is asked again without the answers',
     ),
     'control-characters-in-the-diff': Thread(
         [mail('rtl@example.org', '[PATCH] mm: rtl', patch=diff('rtl', new='two \u202e evil'))],
-        'rtl@example.org', reason='b4 refuses this thread: Message contains suspicious unicode',
-        b4_differs='b4 exits; the series is incomplete, with that reason',
+        'rtl@example.org', ['rtl@example.org'],
+        b4_differs='b4 exits; it is shown the mail without them',
     ),
     'no-message-id': Thread(
         # b4 raises on such a mail, so it is left out; the rest of its thread is judged.

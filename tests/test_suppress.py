@@ -55,9 +55,9 @@ def test_the_cover_letter_stands_for_all() -> None:
 @pytest.mark.parametrize(
     ('line', 'said'),
     [
-        ('vma-bot: ignore compat-pair', 'it wants a rule and, behind " -- ", a reason'),
-        ('vma-bot: ignore compat-pair --', 'it wants a rule and, behind " -- ", a reason'),
-        ('vma-bot: ignore -- all', 'it wants a rule and, behind " -- ", a reason'),
+        ('vma-bot: ignore compat-pair', 'it needs a rule and, after " -- ", a reason'),
+        ('vma-bot: ignore compat-pair --', 'it needs a rule and, after " -- ", a reason'),
+        ('vma-bot: ignore -- all', 'it needs a rule and, after " -- ", a reason'),
         ('vma-bot: ignore nosuch -- why', 'there is no rule "nosuch"'),
     ],
 )

@@ -241,7 +241,7 @@ class _Report:
         if self.review.builds:
             self.console.print(table)
         for one in self.review.not_needed:
-            self._line(f'  {one.harness}: not needed: {one_line(one.reason)}')
+            self._line(f'  {one.harness}: not needed: {one_line(one.reason)}', wrap=False)
         flags = sorted({flag for build in self.review.builds for flag in build.flags})
         if flags:
             self._line((f'  (with {" ".join(flags)})', 'dim'))
@@ -267,7 +267,7 @@ class _Report:
             case _ if review.findings:
                 self._line((said, STYLES[max(one.severity for one in review.findings)]))
             case _:
-                self._line(('clean', 'bold green'), f': {looked_at(review)}')
+                self._line(('clean', 'bold green'), f': {looked_at(review)}', wrap=False)
 
     def _line(self, *parts: str | tuple[str, str], wrap: bool = True) -> None:
         text = Text(no_wrap=not wrap, overflow='fold' if wrap else 'ignore')

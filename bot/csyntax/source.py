@@ -115,7 +115,7 @@ class Source:
             found = QueryCursor(_query(pattern)).captures(self.root)
             # What tree-sitter returns is in the order of a hash.
             self._queried[pattern] = sorted(
-                found.get('hit', []), key=lambda one: (one.start_byte, -one.end_byte, one.id)
+                found.get('hit', []), key=lambda one: (one.start_byte, -one.end_byte, one.type)
             )
         yield from self._queried[pattern]
 

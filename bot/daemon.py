@@ -28,6 +28,7 @@ from bot.lookup import Kept
 from bot.mirror import OVERLAP, Arrival, Mirror, Place
 from bot.model import AppliedSeries, CouldNotRun, DoesNotApply, Incomplete, Mail, Review, Scope
 from bot.output import json as json_output
+from bot.output.wording import in_short
 from bot.plain import one_line
 from bot.pool import DiedError, Pool
 from bot.respond import Response
@@ -353,8 +354,9 @@ class Worker:
         else:
             report = json_output.render(review)
             if not self.store.finish(
-                series, seconds, review.verdict, report, review.findings, response
-            ):
+                series, seconds, review.verdict, report, review.findings, response,
+                in_short(review),
+            ):  # fmt: skip
                 self.tell('judged-twice', series=series)
                 return
             self.tell(

@@ -84,9 +84,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 @pytest.mark.parametrize(
     ('review', 'why'),
     [
-        (Review(SERIES, APPLIED), 'clean'),
-        (built(Passed(5)), 'clean'),
-        (built(CouldNotRun('stopped at a limit: time', 'time')), 'could-not-check'),
+        (Review(SERIES, APPLIED), 'clean: 0 patches, 0 rules, no tests'),
+        (built(Passed(5)), 'clean: 0 patches, 0 rules, vma tests'),
+        (
+            built(CouldNotRun('stopped at a limit: time', 'time')),
+            'could-not-check: vma at patch 1 could not run: stopped at a limit: time',
+        ),
     ],
     ids=['clean', 'passed', 'limit'],
 )
@@ -125,7 +128,7 @@ def test_a_rule_that_crashes_each_time_keeps_back_nothing_else(desk: Desk) -> No
         assert desk.row().state == 'pending', n
         assert desk.work(review) == [1]
         desk.now += 3600
-    assert (desk.row().state, desk.row().why) == ('reviewed', 'could-not-check')
+    assert (desk.row().state, desk.row().why) == ('reviewed', 'could-not-check: rule: KeyError: x')
 
 
 FORGED = built(CouldNotRun('killed by signal 9', began=True))
@@ -140,7 +143,10 @@ def test_a_build_that_is_killed_each_time_keeps_back_nothing_else(desk: Desk) ->
         assert desk.row().state == ('reviewed' if n == MOST_TRIES - 1 else 'pending')
         desk.now += 3600
     assert desk.work() == []
-    assert (desk.row().state, desk.row().why) == ('reviewed', 'could-not-check')
+    assert (desk.row().state, desk.row().why) == (
+        'reviewed',
+        'could-not-check: vma at patch 1 could not run: killed by signal 9',
+    )
     report = json.loads(desk.store.report(1) or '')
     assert [one['message'] for one in report['findings']] == ['x']
     assert report['builds'][0]['outcome'] == 'could-not-run'
@@ -152,7 +158,7 @@ def test_a_build_that_is_killed_once_is_tried_again(desk: Desk) -> None:
     desk.work(FORGED)
     desk.now += 3600
     assert desk.work(Review(SERIES, APPLIED)) == [1]
-    assert (desk.row().state, desk.row().why) == ('reviewed', 'clean')
+    assert (desk.row().state, desk.row().why) == ('reviewed', 'clean: 0 patches, 0 rules, no tests')
 
 
 def test_a_machine_without_a_sandbox_is_not_taken_for_the_series_doing(desk: Desk) -> None:
@@ -186,7 +192,10 @@ def test_what_does_not_apply_is_tried_again_for_a_day(desk: Desk) -> None:
             assert desk.work() == []
             desk.now += TREES_MOVE
     assert tries == DAY / TREES_MOVE + 1
-    assert (desk.row().state, desk.row().why) == ('reviewed', 'could-not-check')
+    assert (desk.row().state, desk.row().why) == (
+        'reviewed',
+        'could-not-check: apply: patch 1: hunk 1 does not match',
+    )
     assert desk.store.report(1) is not None
 
 
@@ -194,7 +203,7 @@ def test_what_applies_after_all_is_kept(desk: Desk) -> None:
     desk.work(REFUSED)
     desk.now += TREES_MOVE
     desk.work(Review(SERIES, APPLIED))
-    assert (desk.row().state, desk.row().why) == ('reviewed', 'clean')
+    assert (desk.row().state, desk.row().why) == ('reviewed', 'clean: 0 patches, 0 rules, no tests')
 
 
 def test_what_does_not_apply_is_superseded_as_any_other(desk: Desk) -> None:

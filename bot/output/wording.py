@@ -100,6 +100,20 @@ def looked_at(review: Review) -> str:
     return ', '.join(said if ran or review.not_needed else [*said, 'no tests'])
 
 
+def in_short(review: Review) -> str:
+    """Return the verdict in one line: what was looked at, or why not all of it was."""
+    if review.verdict == 'clean':
+        return f'clean: {looked_at(review)}'
+    if review.verdict == 'findings':
+        return 'findings'
+    for failure in failures_of(review):
+        where = f'patch {failure.n}: ' if failure.n else ''
+        return one_line(f'could-not-check: {failure.what}: {where}{failure.error}', 300)
+    for build in not_run(review):
+        return f'could-not-check: {build.harness} at patch {build.n} {outcome(build)}'
+    return 'could-not-check'
+
+
 def not_needed(one: NotNeeded) -> str:
     """Return why nothing of a harness was built."""
     return f'{one.harness} tests not needed: {one_line(one.reason)}'

@@ -796,8 +796,13 @@ class Store:
         report: str,
         findings: Sequence[Finding],
         response: Response,
+        why: str = '',
     ) -> bool:
-        """Keep a review and its mails, once: whether it is the first one of this series."""
+        """
+        Keep a review and its mails, once: whether it is the first one of this series.
+
+        `why` is the verdict with what it is about.
+        """
         with transaction(self._engine) as db:
             wanted = select(SERIES).where(SERIES.c.id == series)
             row = db.execute(wanted).first()
@@ -805,7 +810,7 @@ class Store:
             if row is None or (row.state in ('pending', 'assembling') and row.why == CHANGED):
                 return False  # what was judged is not what counts now
             if db.execute(there).first() is not None:
-                self._to(db, series, 'reviewed', verdict)
+                self._to(db, series, 'reviewed', why or verdict)
                 return False
             db.execute(
                 insert(REVIEWS).values(
@@ -827,7 +832,7 @@ class Store:
                     )
                 )
             self.outbox.keep(db, series, row.author, response)
-            self._to(db, series, 'reviewed', verdict)
+            self._to(db, series, 'reviewed', why or verdict)
         return True
 
     # --- who wrote it ---

@@ -45,6 +45,8 @@ QUOTED = re.compile(r'\s(?!\s{0,3}(?:[-*o•]|\d+[.)])\s)|[$%>#|[+]|\w+@\w+[:$]|
 LOG = re.compile(
     r'0x[0-9a-fA-F]|\[ *\d+\.\d+\]|://|\b[RE]?[A-D]X:|Call Trace|\[inline\]|\bPID:|==='
 )
+# The list that an oops begins with: mailers wrap it, so it goes on to the end of its paragraph.
+MODULES = re.compile(r'[>\s]*(?:\[[^\]]*\]\s*)?Modules linked in:')
 ITEM = re.compile(r'\s{0,3}(?:[-*o•]|\d+[.)])\s')
 CHANGES = re.compile(r'(?:changes|changelog|change log|since v\d|v\d+( ?->|:)|---)', re.I)
 TITLE = re.compile(
@@ -231,7 +233,7 @@ def _in_message(patch: Patch) -> Iterator[Mention]:
 
 def _prose(lines: list[str]) -> Iterator[tuple[int, str]]:
     """Yield (number, line) of a message; lines that are no prose are empty."""
-    fenced = item = False
+    fenced = item = listed = False
     for number, line in enumerate(lines, 1):
         if number > 2 and CHANGES.match(line):
             return
@@ -239,7 +241,8 @@ def _prose(lines: list[str]) -> Iterator[tuple[int, str]]:
         if line.startswith(('```', '~~~')):
             fenced = not fenced
         quoted = QUOTED.match(line) and not (item and not line.startswith('\t'))
-        if fenced or quoted or TRAILER.match(line) or LOG.search(line):
+        listed = bool(MODULES.match(line)) or (listed and bool(line.strip()))
+        if fenced or quoted or listed or TRAILER.match(line) or LOG.search(line):
             line = ''
         yield number, line
 

@@ -167,6 +167,9 @@ RULE = Rule(
             'See mm/example_vma_insrt.c, https://example.org/example_vma_insrt() and ones\n'
             'like example_vma_inser*(), {get,example}_vma_inset() or example_vma_inse[rt]().'
         ),
+        _said(
+            'Modules linked in: nf_tables ext4\nexample_vma_insrt dm_mod\nCPU: 1 Comm: x\n\nMended.'
+        ),
         _said('There used to be example_vma_insrt() here.'),
         _said('Text.\n\nFixes: 0123456789ab ("mm: add example_vma_insrt()")'),
         _said('Since commit 0123456789ab ("mm: add\nexample_vma_insrt()") it is so.'),

@@ -76,6 +76,8 @@ def test_a_base_whose_tests_fail_is_not_clean(
     # Where another ref takes the series, and its tests pass, that is the base.
     code, said = bench.check(mbox, 'broken', 'HEAD')
     assert (code, said['verdict'], said['base']['ref']) == (0, 'clean', 'HEAD')
+    shown = bench.check(mbox, 'broken', 'HEAD', form='text')[1]
+    assert f'not broken {broken[:12]}: the tests of the base {what}' in shown
     (tried,) = said['base']['tried']
     assert (tried['ref'], tried['commit']) == ('broken', broken)
     assert tried['reason'].startswith(f'the tests of the base {what}')

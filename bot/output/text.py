@@ -119,7 +119,10 @@ class _Report:
             self._line(f'base: {ref}{base.commit[:12]} ({one_line(base.why)})', wrap=False)
             for subject in base.on_top:
                 self._line(f'      with the prerequisite {within(subject)} on top', wrap=False)
-            for one in base.tried if self.verbose or isinstance(applied, DoesNotApply) else ():
+            for one in base.tried:
+                # What is about no patch (a base that is not there, tests that fail) is always said.
+                if one.n and not (self.verbose or isinstance(applied, DoesNotApply)):
+                    continue
                 at = f'patch {one.n}: ' if one.n else ''
                 self._line(
                     f'      not {one.ref} {one.commit[:12]}: {at}{one_line(one.reason, 300)}',

@@ -6,6 +6,7 @@ order, some late; signatures turn out to be worth anything; series are judged me
 At the end each complete posting is judged, or what stands for it is, or its row says why not.
 """
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from tests.attesting import ALL
 from tests.lettering import DIFF, Post, post
 
 pytestmark = pytest.mark.slow
+
+EXAMPLES = int(os.environ.get('EXAMPLES') or 100)
+"""Histories; `EXAMPLES=5000 pytest tests/test_unjudged.py` tries more."""
 
 SCOPE = Scope(paths=('mm/vma*',), symbols=(), subjects=())
 FAKE = (
@@ -272,7 +276,9 @@ def stands_for(world: World, rows: dict[int, Any], row: Any) -> None:
 
 
 # To shrink a history takes minutes; the assertions name what was lost.
-@settings(max_examples=300, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(
+    max_examples=EXAMPLES, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 @given(postings=POSTINGS, choose=st.randoms(use_true_random=False))
 def test_no_content_goes_unjudged(
     engine: Engine, postings: list[Posting], choose: random.Random

@@ -30,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Examples start git a few times each; `make test` asks for the thorough profile.
 settings.register_profile('quick', max_examples=25, deadline=None)
-settings.register_profile('thorough', max_examples=200, deadline=None)
+settings.register_profile('thorough', max_examples=100, deadline=None)
 settings.load_profile('quick')
 
 

@@ -53,6 +53,6 @@ def is_clear(url: str) -> bool:
     before, at, hosts = authority.rpartition('@')
     if re.search(r'\s', authority) or (at and '@' in before):
         return False
-    if at and not hosts and '@' in ''.join(rest):
-        return False  # the host is behind that: what is before it was to be the password
+    if at and '@' in ''.join(rest):
+        return False  # the host may be behind that, and what is before it the password
     return all(HOST.fullmatch(one) for one in hosts.split(','))

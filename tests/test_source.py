@@ -153,21 +153,23 @@ def test_a_git_range_is_judged_as_its_mails_are(
 
 
 @pytest.mark.parametrize(
-    ('text', 'said'),
+    ('text', 'code', 'said'),
     [
-        ('HEAD..HEAD', 'no commit in this range'),
-        ('nosuch..HEAD', "no commit 'nosuch'"),
-        ('HEAD~1...HEAD', 'a range has two dots, not three'),
-        ('HEAD~1..HEAD', 'is a merge: name a linear range'),
+        ('HEAD..HEAD', 3, 'no commit in this range'),
+        ('nosuch..HEAD', 2, "no commit 'nosuch'"),
+        ('HEAD~1...HEAD', 2, 'three dots name what is on either side of the fork'),
+        ('HEAD~1..HEAD', 3, 'is a merge: bot gate judges merges'),
     ],
 )
-def test_ranges_that_can_not_be_judged(bot: Bot, clone: Path, text: str, said: str) -> None:
+def test_ranges_that_can_not_be_judged(
+    bot: Bot, clone: Path, text: str, code: int, said: str
+) -> None:
     git(clone, 'checkout', '-q', '-b', 'side')
     git(clone, 'commit', '-q', '--allow-empty', '-m', 'x')
     git(clone, 'checkout', '-q', 'master')
     git(clone, 'merge', '-q', '--no-ff', '-m', 'merge', 'side')
     result = bot('check', '-q', '--tree', clone, text)
-    assert result.code == 3
+    assert result.code == code
     assert said in result.err
 
 

@@ -251,7 +251,7 @@ def test_from_the_archive_to_a_review(
             '2/2',
             'pending',
             (
-                'does not apply yet: patch 1: hunk at line 13 of the mail does not apply to '
+                'does not apply yet: patch 1: hunk at line 16 of the mail does not apply to '
                 'mm/vma.c at line 1'
             ),
         ),

@@ -13,7 +13,7 @@ export KERNEL
 help:
 	@echo 'make demo          the bot on its sample kernel and series'
 	@echo 'make test          everything, a real kernel included (downloads 164 MB once)'
-	@echo 'make test-fast     what needs neither a real kernel nor services, in two minutes'
+	@echo 'make test-fast     what needs neither a real kernel nor services'
 	@echo 'make test-kernels  the kernel tests on the two newest series that Debian offers'
 	@echo 'make check         format, lint, types, tests'
 	@echo 'make kernel        a real kernel into the cache (VERSION=7.2: that one)'

@@ -217,7 +217,7 @@ def person(value: str) -> Author | None:
     """
     Read `Name <address>` as git does: a comma is part of the name, quotes are not.
 
-    The words are decoded behind the parsing. None where there is no address.
+    The words are decoded after the parsing. None where there is no address.
     """
     text = ' '.join(value[:LONGEST].split())[:LONGEST_TEXT]
     found = PERSON.fullmatch(text)

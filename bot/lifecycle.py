@@ -7,9 +7,9 @@ revision of it) the better attested counts, and what is less well attested than
 another never takes anything from it: both are judged, neither silences the
 other. A machine's copy counts less than any person's mail, as it is not answered.
 
-No content goes unjudged: a series that is not judged itself has another one that
-stands for it (a later revision, or one of the same content) and is judged or
-will be. Where that one turns out not to be, the series is decided again
+No content goes unjudged: where a series is not judged itself, another one (a
+later revision, or one of the same content) is or will be judged instead of it.
+Where that one turns out not to be, the series is decided again
 (`holds()`): whatever changes, the store asks.
 """
 
@@ -30,8 +30,8 @@ ENDED = (*OPEN, 'parked')
 """States that a later revision ends."""
 STANDS = ('assembling', 'pending', 'working', 'parked', 'reviewed', 'superseded')
 """
-States of a series that is judged, or may be yet, or that another one stands for: it may replace an
-earlier revision. One that comes to nothing (*incomplete*, *skipped*) replaces nothing.
+States of a series that is judged, or may be yet, or instead of which another one is: it may replace
+an earlier revision. One that comes to nothing (*incomplete*, *skipped*) replaces nothing.
 """
 JUDGED = ('pending', 'working', 'parked', 'reviewed')
 """States of a series that is judged itself: others of the same content are only copies."""
@@ -219,7 +219,7 @@ def twin(mine: Revision, same: Sequence[Revision]) -> int | None:
     Return the series of which this one is only a copy, None where it is to be judged.
 
     `same` are those of the same author and content. Of equals the first is the
-    one to judge. One that is not judged itself stands for nothing, nor one
+    one to judge. One that is not judged itself does not count, nor does one
     whose findings nobody is told of (it went nowhere, or was dated wrong).
     """
     found = [
@@ -234,7 +234,7 @@ def twin(mine: Revision, same: Sequence[Revision]) -> int | None:
 
 
 def holds(mine: Revision, other: Revision, how: Literal['superseded', 'resent']) -> bool:
-    """Whether another series still stands for this one, as was decided once."""
+    """Whether another series is still judged instead of this one, as was decided once."""
     if how == 'superseded':
         return replaces(other, mine)
     same = other.content == mine.content

@@ -29,7 +29,7 @@ RETRIES = 2
 # A thread as text is some ten times as large as it came.
 GROWTH = 16
 MSGID = re.compile(r'<?(?P<msgid>[^\s<>]+@[^\s<>/]+)>?')
-# What public-inbox has behind a message-id in a link.
+# What public-inbox has after a message-id in a link.
 VIEWS = re.compile(r'(?:[Tt]|raw|t\.mbox(?:\.gz)?|t\.atom|R|d|s)')
 NO_LIST = ('r', 'all')
 

@@ -282,8 +282,3 @@ def _plain_ends(diff: bytes) -> bytes:
     if end > 0 and diff[end - 1 : end] == b'\r':
         return diff.replace(b'\r\n', b'\n')
     return diff
-
-
-def paragraphs(message: str) -> Iterator[str]:
-    """Yield the paragraphs of a message."""
-    yield from (one for one in re.split(r'\n[ \t]*\n', message.strip()) if one)

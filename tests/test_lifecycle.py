@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import get_args
+from typing import Literal, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ from bot.lifecycle import (
 )
 
 ATTESTED = st.sampled_from(get_args(Attested))
-KNOWN = st.sampled_from(('pass', 'loose', 'unsigned'))
+KNOWN: st.SearchStrategy[Attested] = st.sampled_from(('pass', 'loose', 'unsigned'))
 FORGED = st.sampled_from(('unsigned', 'unknown', 'off'))
 NUMBERS = st.integers(1, 1000)
 
@@ -155,7 +155,7 @@ class Posting:
 
     revision: int
     again: bool
-    attested: str
+    attested: Attested
     content: str
     whole: bool
     silent: bool
@@ -182,7 +182,7 @@ class Lives:
     def value(self, n: int) -> Revision:
         one, state = self.postings[n], self.state[n]
         return Revision(
-            n, one.revision, one.attested, False, state in ENDED, n in self.told,  # type: ignore[arg-type]  # KNOWN has its words
+            n, one.revision, one.attested, False, state in ENDED, n in self.told,
             state in STANDS, state in JUDGED, one.again, 0, one.content,
         )  # fmt: skip
 
@@ -192,9 +192,11 @@ class Lives:
         if by is not None:
             self.by[n] = by
         for other in sorted(one for one, stands in self.by.items() if stands == n):
-            how = self.state[other]
-            assert how in ('superseded', 'resent')
-            if self.by.get(other) == n and not holds(self.value(other), self.value(n), how):  # type: ignore[arg-type]  # as was just asserted
+            assert self.state[other] in ('superseded', 'resent')
+            how: Literal['superseded', 'resent'] = (
+                'superseded' if self.state[other] == 'superseded' else 'resent'
+            )
+            if self.by.get(other) == n and not holds(self.value(other), self.value(n), how):
                 self.decide(other)
 
     def decide(self, n: int) -> None:
@@ -237,7 +239,7 @@ def test_each_series_is_judged_or_what_stands_for_it_is(
         state, at = lives.state[n], n
         while state in ('superseded', 'resent'):
             before, at = at, lives.by[at]
-            assert LEAST[postings[at].attested] >= LEAST[one.attested]  # type: ignore[index]  # KNOWN has its words
+            assert LEAST[postings[at].attested] >= LEAST[one.attested]
             if state == 'superseded':
                 assert postings[at].revision > postings[before].revision
             else:

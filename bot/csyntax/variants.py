@@ -2,7 +2,7 @@
 A file as the preprocessor may leave it: with the first, and with the last branch of each `#if`.
 
 A statement that begins under an `#ifdef` and ends below its `#endif` is none
-that can be parsed as it stands. Each variant is as long as the text, byte for
+that can be parsed as it is. Each variant is as long as the text, byte for
 byte, with blanks in the place of what is left out, so that positions agree.
 """
 
